@@ -1,0 +1,2 @@
+//! pipeline.toml: raw → plan.
+pub mod plan;

@@ -1,0 +1,183 @@
+//! The plan: pipeline.toml, validated and complete. The only form of it that the runtime sees.
+//!
+//! Every default is filled in, every path is absolute, every reference is resolved; a `Plan` that
+//! exists can be run.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The pipeline's name, part of every consumer group: `wasmill.<name>.<handler>`.
+    pub name: String,
+    /// The folder of pipeline.toml, which relative paths in it start from.
+    pub root: PathBuf,
+    pub kafka: KafkaPlan,
+    pub http: Option<HttpPlan>,
+    pub handlers: Vec<HandlerPlan>,
+    pub sinks: Vec<SinkPlan>,
+    /// Every topic that anything here names, dead-letter topics included, sorted by name.
+    pub topics: Vec<TopicPlan>,
+}
+
+#[derive(Clone, Debug)]
+pub struct KafkaPlan {
+    pub brokers: Brokers,
+    /// Extra librdkafka properties, for every client. They may hold credentials.
+    pub properties: BTreeMap<String, Secret>,
+    /// Names this process among those that share the pipeline; the hostname by default. Part of
+    /// transactional.id and group.instance.id, so it must be stable over restarts and unique per process.
+    pub instance: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Brokers {
+    /// librdkafka's MockCluster, inside this process: in memory, at-least-once.
+    Embedded,
+    /// A `host:port,…` bootstrap list.
+    Addresses(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicPlan {
+    pub name: Arc<str>,
+    pub partitions: i32,
+    pub replication: i32,
+}
+
+#[derive(Clone, Debug)]
+pub struct HttpPlan {
+    pub listen: SocketAddr,
+    /// Bytes of a request body; more gets 413.
+    pub body_limit: usize,
+    /// From the connection's opening (or the last answer) to the end of the request's headers.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body, and separately from there to the broker's
+    /// acknowledgement.
+    pub body_timeout: Duration,
+    pub resources: Vec<ResourcePlan>,
+}
+
+/// `[http.resources.NAME]`: served as `/NAME` and `/NAME/{id}`.
+#[derive(Clone, Debug)]
+pub struct ResourcePlan {
+    pub name: String,
+    /// Where POST and PUT publish.
+    pub topic: Arc<str>,
+    /// The top-level string property of the body that is the record's key and the id in the path.
+    pub key: String,
+    /// The JSON Schema that bodies must satisfy, parsed.
+    pub schema: Option<serde_json::Value>,
+    /// The topics whose latest record per key GET shows, in this order.
+    pub view: Vec<Arc<str>>,
+    /// The most keys that the view keeps; beyond it the least recently updated go.
+    pub view_keys: usize,
+}
+
+#[derive(Clone, Debug)]
+pub struct HandlerPlan {
+    pub name: Arc<str>,
+    pub group: String,
+    pub component: PathBuf,
+    pub subscribe: Vec<Arc<str>>,
+    /// May be empty; the first one is the default topic of outputs.
+    pub publish: Vec<Arc<str>>,
+    pub dead_letter: Arc<str>,
+    /// The component's whole environment.
+    pub env: BTreeMap<String, Secret>,
+    pub retry: RetryPlan,
+    pub limits: LimitsPlan,
+    /// Threads in this process.
+    pub shards: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RetryPlan {
+    /// Tries in all, the first one included; `None` tries for ever.
+    pub attempts: Option<u32>,
+    /// The wait before the second try; it doubles from there, with jitter, up to `backoff_max`.
+    pub backoff_min: Duration,
+    pub backoff_max: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitsPlan {
+    /// Bytes of linear memory (and tables) of one instance.
+    pub memory: usize,
+    /// The deadline of one call, which handles one batch.
+    pub time: Duration,
+    /// Events of one batch, at most.
+    pub batch: usize,
+}
+
+/// `[sinks.NAME]`: sends each event of its topics out of Kafka, at least once.
+#[derive(Clone, Debug)]
+pub struct SinkPlan {
+    pub name: Arc<str>,
+    pub group: String,
+    pub subscribe: Vec<Arc<str>>,
+    /// Where a receipt of each delivered event is published, if anywhere, in the transaction that
+    /// commits the event's offset.
+    pub receipts: Option<Arc<str>>,
+    pub dead_letter: Arc<str>,
+    pub mail: MailPlan,
+    pub retry: RetryPlan,
+    /// Events sent between two commits, at most: also the most that a crash can send twice.
+    pub batch: usize,
+    pub shards: u32,
+    /// The deadline of one send.
+    pub timeout: Duration,
+}
+
+#[derive(Clone, Debug)]
+pub enum MailPlan {
+    /// A folder that gets one .eml file for each message; made when missing.
+    Folder(PathBuf),
+    Smtp(SmtpPlan),
+}
+
+#[derive(Clone, Debug)]
+pub struct SmtpPlan {
+    pub host: String,
+    pub port: u16,
+    pub encryption: SmtpEncryption,
+    pub credentials: Option<(String, Secret)>,
+    /// A CA certificate (PEM) to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmtpEncryption {
+    /// `smtp://…`: plain text, and STARTTLS when the server offers it... never with credentials
+    /// unless the server is on loopback.
+    Opportunistic,
+    /// `smtp://…?tls=required`: STARTTLS or nothing.
+    StartTls,
+    /// `smtps://…`: TLS from the first byte.
+    Tls,
+}
+
+/// A value that may hold a credential: it never shows itself.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(value: impl Into<String>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, for the one place that needs it. Never log what this returns.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}

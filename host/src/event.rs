@@ -1,0 +1,173 @@
+//! Events, outputs and failures: the plain data that every room of the host passes around.
+//!
+//! Nothing here knows Kafka's client library or wasmtime.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A topic and one of its partitions.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TopicPartition {
+    pub topic: Arc<str>,
+    pub partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.partition)
+    }
+}
+
+/// Where one event stands: `topic/partition/offset`, which is also how users name it on the command line.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    pub topic: Arc<str>,
+    pub partition: i32,
+    pub offset: i64,
+}
+
+impl Position {
+    pub fn topic_partition(&self) -> TopicPartition {
+        TopicPartition { topic: self.topic.clone(), partition: self.partition }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+/// A record header. Names may repeat; a null value is kept as an empty one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub name: String,
+    pub value: Bytes,
+}
+
+impl Header {
+    pub fn new(name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+        Self { name: name.into(), value: value.into() }
+    }
+}
+
+/// The value of the last header called `name`.
+pub fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a [u8]> {
+    headers.iter().rev().find(|h| h.name == name).map(|h| h.value.as_ref())
+}
+
+/// One consumed record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub position: Position,
+    /// Milliseconds since the Unix epoch, if the record carries a timestamp.
+    pub timestamp_ms: Option<i64>,
+    pub key: Option<Bytes>,
+    pub payload: Option<Bytes>,
+    pub headers: Vec<Header>,
+}
+
+/// One record that a handler wants published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output {
+    /// `None` is the handler's default topic.
+    pub topic: Option<String>,
+    pub key: Option<Bytes>,
+    pub payload: Option<Bytes>,
+    pub headers: Vec<Header>,
+}
+
+/// One record on its way to a topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    pub topic: Arc<str>,
+    pub key: Option<Bytes>,
+    pub payload: Option<Bytes>,
+    pub headers: Vec<Header>,
+}
+
+/// Why an event has no outputs. Each kind has one fate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    /// For people: what happened, in one or a few lines.
+    pub message: String,
+    /// The guest's wasm backtrace, where there is one.
+    pub backtrace: Option<String>,
+}
+
+impl Failure {
+    pub fn new(kind: FailureKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), backtrace: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The handler asked for another try. Becomes a dead letter when its attempts are used up.
+    Retry,
+    /// The handler said that the event will never work.
+    Reject,
+    /// The component trapped: a panic, an out-of-bounds access, an unreachable instruction.
+    Trap,
+    /// The component ran past its deadline.
+    Timeout,
+    /// The component ran into its memory cap.
+    Memory,
+    /// The component broke the contract: wrong number of results, an undeclared topic, an output
+    /// that no broker would take.
+    Contract,
+}
+
+impl FailureKind {
+    /// The word in dead-letter headers, logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Retry => "retry",
+            Self::Reject => "reject",
+            Self::Trap => "trap",
+            Self::Timeout => "timeout",
+            Self::Memory => "memory",
+            Self::Contract => "contract",
+        }
+    }
+}
+
+impl fmt::Display for FailureKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What became of one event.
+pub type Outcome = Result<Vec<Output>, Failure>;
+
+/// What a shard runs over a batch: a component, or a sink such as the mail sender.
+pub trait Handler {
+    /// One outcome for each event, in the same order; never fewer, never more. `attempts[i]` is 1 when
+    /// `events[i]` is handled for the first time.
+    fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome>;
+
+    /// What provenance headers and dead letters name as the version: a component's sha-256 in hex.
+    fn digest(&self) -> Arc<str>;
+}
+
+/// The names of the headers that the host sets. Handlers can't: theirs are dropped.
+pub mod headers {
+    pub const RESERVED_PREFIX: &str = "wasmill-";
+    /// W3C Trace Context, passed on from event to output.
+    pub const TRACEPARENT: &str = "traceparent";
+    /// On outputs: the handler that made this record.
+    pub const HANDLER: &str = "wasmill-handler";
+    /// On outputs and dead letters: the sha-256 of the component, in hex.
+    pub const DIGEST: &str = "wasmill-digest";
+    /// On outputs: the event it came from, as `topic/partition/offset`.
+    pub const SOURCE: &str = "wasmill-source";
+    /// Set by the HTTP ingress and carried through every hop: when the request came, in
+    /// microseconds since the epoch, so that any hop can tell its distance from the start.
+    pub const INGRESS_TIME: &str = "wasmill-ingress-us";
+    /// On records from the HTTP ingress: the client's `Idempotency-Key`.
+    pub const IDEMPOTENCY_KEY: &str = "wasmill-idempotency-key";
+}

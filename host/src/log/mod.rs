@@ -1,0 +1,105 @@
+//! What a shard needs from a log: poll a source, commit a transaction.
+//!
+//! Two halves on purpose: a [`Source`] polls and a [`Committer`] commits, and all that travels between
+//! them is data ([`Commit`] and the source's membership). A shard runs them in turn today; they may run
+//! on two threads. Two adapters: [`kafka`] for brokers, real or embedded, and [`simulated`] for
+//! deterministic tests.
+
+pub mod kafka;
+pub mod simulated;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::event::{Event, Record, TopicPartition};
+
+/// The consuming half: one member of one consumer group.
+pub trait Source {
+    /// Proof of membership in one generation of the group, for the commit's fencing (KIP-447).
+    type Membership: Clone;
+
+    /// Takes what is there, at most `max_events`, and never waits to fill a batch: it waits, at most
+    /// `wait`, only while there is nothing at all. Events of one partition come in offset order, without
+    /// repeats until [`rewind`](Self::rewind). Also what keeps the group membership alive.
+    ///
+    /// Events of partitions that were revoked meanwhile are not in the answer.
+    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, SourceError>;
+
+    /// The membership that events polled so far were polled under.
+    fn membership(&self) -> Self::Membership;
+
+    /// Stops fetching these partitions until [`resume`](Self::resume). Their position stays.
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError>;
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError>;
+
+    /// Goes back to the committed offsets of every assigned partition (their beginning where there is
+    /// none), and resumes them all. What was polled and not committed comes again.
+    fn rewind(&mut self) -> Result<(), SourceError>;
+
+    /// Leaves the group, so that others take over at once; gives up after `deadline`.
+    fn close(self, deadline: Duration);
+}
+
+#[derive(Debug, Default)]
+pub struct Polled {
+    pub events: Vec<Event>,
+    /// Partitions that this member no longer owns, or owns anew: whatever the shard holds of them must
+    /// be forgotten before it looks at `events`.
+    pub forgotten: Vec<TopicPartition>,
+}
+
+/// What becomes visible together: a batch's outputs, its dead letters, and how far its partitions are done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Commit {
+    pub publish: Vec<Record>,
+    /// The offset of the next event to handle, that is the last completed one + 1.
+    pub offsets: BTreeMap<TopicPartition, i64>,
+}
+
+impl Commit {
+    pub fn is_empty(&self) -> bool {
+        self.publish.is_empty() && self.offsets.is_empty()
+    }
+}
+
+/// The publishing half: one producer, one transaction at a time.
+pub trait Committer {
+    type Membership;
+
+    /// All of `commit` or nothing. Returns when the broker has answered; after an error the transaction
+    /// is aborted (or will be, by the broker, at its timeout) and the committer is ready for another.
+    fn commit(&mut self, commit: &Commit, membership: &Self::Membership) -> Result<(), CommitError>;
+
+    /// Ends an open transaction and lets go of the producer; gives up after `deadline`.
+    fn close(self, deadline: Duration);
+}
+
+/// Why a poll failed. `Unavailable` heals by polling on; `Fatal` stops the shard.
+#[derive(Debug, Error)]
+pub enum SourceError {
+    #[error("the broker can't be reached: {0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Why nothing of a commit became visible, and so what to do.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// Passing: rewind and run the batch again.
+    #[error("the transaction was aborted: {0}")]
+    Aborted(String),
+    /// The group has moved on, or another producer has taken this transactional.id: what was polled
+    /// belongs to someone else. The committer has a new producer already; rewind.
+    #[error("fenced: {0}")]
+    Fenced(String),
+    /// `publish[record]` is larger than brokers take; the others are fine.
+    #[error("record {record} is too large: {reason}")]
+    TooLarge { record: usize, reason: String },
+    /// No repetition will help (no permission, a topic that is gone): the shard stops and says so.
+    #[error("{0}")]
+    Fatal(String),
+}

@@ -1,0 +1,178 @@
+//! What the running host says about itself: shards write it, `/status`, `/readyz` and the log read it.
+//!
+//! Counters are since the process started.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+/// Shared by the whole process; cheap to clone.
+#[derive(Clone)]
+pub struct Status {
+    inner: Arc<Mutex<Inner>>,
+}
+
+struct Inner {
+    started: Instant,
+    pipeline: String,
+    broker: BrokerStatus,
+    subscribers: BTreeMap<String, Subscriber>,
+}
+
+struct Subscriber {
+    report: SubscriberStatus,
+    shards: BTreeMap<u32, Shard>,
+}
+
+struct Shard {
+    state: ShardState,
+    /// When the shard's loop last came round, and what it did since: a long call looks stuck.
+    beat: Instant,
+    stuck_after: Duration,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BrokerStatus {
+    /// The bootstrap list, so that kcat and `wasmill trace` can attach to an embedded broker too.
+    pub brokers: String,
+    pub embedded: bool,
+    pub reachable: bool,
+    /// Why it isn't, for people.
+    pub error: Option<String>,
+}
+
+/// A handler or a sink.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SubscriberStatus {
+    pub name: String,
+    /// `handler` or `sink`.
+    pub kind: &'static str,
+    pub group: String,
+    pub subscribe: Vec<String>,
+    pub digest: String,
+    pub events: u64,
+    pub outputs: u64,
+    pub dead_letters: u64,
+    pub retries: u64,
+    pub commits: u64,
+    pub aborts: u64,
+    pub last_failure: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "reason")]
+pub enum ShardState {
+    Starting,
+    Running,
+    /// The broker can't be reached or refuses; the shard tries on.
+    Waiting(String),
+    /// Ended for good, by an error that no repetition mends.
+    Failed(String),
+    Stopped,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub pipeline: String,
+    pub uptime_seconds: u64,
+    pub ready: bool,
+    /// Why not, one line each.
+    pub not_ready: Vec<String>,
+    pub broker: BrokerStatus,
+    pub subscribers: Vec<SubscriberReport>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SubscriberReport {
+    #[serde(flatten)]
+    pub status: SubscriberStatus,
+    pub shards: Vec<ShardState>,
+}
+
+impl Status {
+    pub fn new(pipeline: &str, brokers: &str, embedded: bool) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new(Inner {
+                started: Instant::now(),
+                pipeline: pipeline.into(),
+                broker: BrokerStatus {
+                    brokers: brokers.into(),
+                    embedded,
+                    reachable: false,
+                    error: Some("not contacted yet".into()),
+                },
+                subscribers: BTreeMap::new(),
+            })),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // Nothing panics while it holds the lock; if something did, stale figures beat no /status.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn broker_answered(&self, answer: Result<(), String>) {
+        let mut inner = self.lock();
+        inner.broker.reachable = answer.is_ok();
+        inner.broker.error = answer.err();
+    }
+
+    pub fn add_subscriber(&self, report: SubscriberStatus) {
+        self.lock()
+            .subscribers
+            .insert(report.name.clone(), Subscriber { report, shards: BTreeMap::new() });
+    }
+
+    /// Adds to a subscriber's counters, or changes what else it shows.
+    pub fn update(&self, subscriber: &str, change: impl FnOnce(&mut SubscriberStatus)) {
+        if let Some(subscriber) = self.lock().subscribers.get_mut(subscriber) {
+            change(&mut subscriber.report);
+        }
+    }
+
+    /// A shard says that its loop came round; it looks stuck when that lies `stuck_after` back.
+    pub fn beat(&self, subscriber: &str, shard: u32, state: ShardState, stuck_after: Duration) {
+        if let Some(subscriber) = self.lock().subscribers.get_mut(subscriber) {
+            subscriber.shards.insert(shard, Shard { state, beat: Instant::now(), stuck_after });
+        }
+    }
+
+    pub fn report(&self) -> Report {
+        let inner = self.lock();
+        let mut not_ready = Vec::new();
+        if let (false, Some(error)) = (inner.broker.reachable, &inner.broker.error) {
+            not_ready.push(format!("broker {}: {error}", inner.broker.brokers));
+        }
+        for (name, subscriber) in &inner.subscribers {
+            for (number, shard) in &subscriber.shards {
+                let what = match &shard.state {
+                    ShardState::Starting => "is starting".to_string(),
+                    ShardState::Waiting(reason) => format!("is waiting: {reason}"),
+                    ShardState::Failed(reason) => format!("has failed: {reason}"),
+                    ShardState::Running if shard.beat.elapsed() > shard.stuck_after => {
+                        format!("has been stuck for {} s", shard.beat.elapsed().as_secs())
+                    }
+                    ShardState::Running | ShardState::Stopped => continue,
+                };
+                not_ready.push(format!("{name}, shard {number}: {what}"));
+            }
+        }
+        Report {
+            pipeline: inner.pipeline.clone(),
+            uptime_seconds: inner.started.elapsed().as_secs(),
+            ready: not_ready.is_empty(),
+            not_ready,
+            broker: inner.broker.clone(),
+            subscribers: inner
+                .subscribers
+                .values()
+                .map(|s| SubscriberReport {
+                    status: s.report.clone(),
+                    shards: s.shards.values().map(|s| s.state.clone()).collect(),
+                })
+                .collect(),
+        }
+    }
+}
