@@ -1,1 +1,3 @@
-//! cli
+//! One file a verb.
+
+pub mod check;

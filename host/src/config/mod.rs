@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use miette::Severity;
 
-pub use problem::{ConfigErrors, Problem};
+pub use problem::{ConfigErrors, Places, Problem};
 pub use raw::schema;
 
 use document::{Document, Surroundings};
@@ -39,6 +39,7 @@ pub struct Loaded {
     pub plan: Plan,
     /// What is legal and yet looks like a mistake.
     pub warnings: Vec<Problem>,
+    pub places: Places,
 }
 
 /// Reads pipeline.toml, the files it refers to and the process's environment.
@@ -65,9 +66,10 @@ pub fn parse(
     let source = Arc::new(Text::new(path.display().to_string(), text));
     let mut document = Document::parse(&source);
     let plan = (!document.has_errors()).then(|| build(&mut document, path, env, overrides)).flatten();
+    let places = Places { text: source.clone(), components: document.components() };
     let ConfigErrors { name, errors, warnings } = errors(&source, document.problems);
     match plan {
-        Some(plan) if errors.is_empty() => Ok(Loaded { plan, warnings }),
+        Some(plan) if errors.is_empty() => Ok(Loaded { plan, warnings, places }),
         Some(_) | None => Err(ConfigErrors { name, errors, warnings }),
     }
 }

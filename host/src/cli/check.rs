@@ -1,0 +1,123 @@
+//! `wasmill check`: everything that is wrong with a pipeline, without running it or reaching a broker.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use miette::{IntoDiagnostic, Report, Severity};
+use serde::Serialize;
+
+use crate::config::plan::{Brokers, MailPlan, Plan};
+use crate::config::{self, Overrides, Problem};
+
+/// Checks pipeline.toml and everything that it refers to.
+///
+/// Prints every error with its file, line and column, and what to do about it; exits with 1 if there are
+/// any. Warnings, such as topics that nobody publishes or reads, change nothing.
+///
+/// Example: wasmill check --config shop/pipeline.toml
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The pipeline.
+    #[arg(long, value_name = "FILE", default_value = "pipeline.toml")]
+    config: PathBuf,
+
+    /// Brokers instead of those of the pipeline: "host:9092,…" or "embedded".
+    #[arg(long, value_name = "LIST", env = "WASMILL_KAFKA_BROKERS")]
+    brokers: Option<String>,
+
+    /// Prints one JSON object, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: Args) -> miette::Result<ExitCode> {
+    let (plan, errors, warnings) = match config::load(&args.config, &Overrides { brokers: args.brokers }) {
+        Ok(loaded) => (Some(loaded.plan), Vec::new(), loaded.warnings),
+        Err(found) => (None, found.errors, found.warnings),
+    };
+    let ok = errors.is_empty();
+    if args.json {
+        let verdict = Verdict {
+            ok,
+            errors: errors.iter().map(Finding::from).collect(),
+            warnings: warnings.iter().map(Finding::from).collect(),
+        };
+        println!("{}", serde_json::to_string_pretty(&verdict).into_diagnostic()?);
+    } else {
+        if let Some(plan) = plan.filter(|_| ok) {
+            println!("{}", summary(&plan));
+        }
+        for problem in errors.into_iter().chain(warnings) {
+            eprintln!("{:?}", Report::new(problem));
+        }
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Verdict {
+    ok: bool,
+    errors: Vec<Finding>,
+    warnings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    message: String,
+    help: Option<String>,
+    severity: &'static str,
+    file: String,
+    /// From 1; null for what has no place in the file.
+    line: Option<usize>,
+    column: Option<usize>,
+}
+
+impl From<&Problem> for Finding {
+    fn from(problem: &Problem) -> Self {
+        let place = problem.line_and_column();
+        Self {
+            message: problem.message.clone(),
+            help: problem.help.clone(),
+            severity: match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Advice => "advice",
+            },
+            file: problem.file().into(),
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+        }
+    }
+}
+
+/// Who reads what and writes where.
+fn summary(plan: &Plan) -> String {
+    let mut table = Table::new();
+    table.load_preset(NOTHING);
+    for resource in plan.http.iter().flat_map(|http| &http.resources) {
+        table.add_row([format!("/{}", resource.name), "HTTP".into(), format!("→ {}", resource.topic)]);
+    }
+    for handler in &plan.handlers {
+        let publish = format!("→ {}", list(&handler.publish));
+        table.add_row([&*handler.name, &list(&handler.subscribe), &publish, &handler.group]);
+    }
+    for sink in &plan.sinks {
+        let to = match &sink.mail {
+            MailPlan::Folder(folder) => format!("→ {}", folder.display()),
+            MailPlan::Smtp(smtp) => format!("→ {}:{}", smtp.host, smtp.port),
+        };
+        table.add_row([&*sink.name, &list(&sink.subscribe), &to, &sink.group]);
+    }
+    let brokers = match &plan.kafka.brokers {
+        Brokers::Embedded => "the embedded broker",
+        Brokers::Addresses(addresses) => addresses,
+    };
+    format!("{} is fine: {} topics on {brokers}\n{}", plan.name, plan.topics.len(), table.trim_fmt())
+}
+
+fn list(topics: &[std::sync::Arc<str>]) -> String {
+    if topics.is_empty() { "nothing".into() } else { topics.join(", ") }
+}
