@@ -82,19 +82,17 @@ impl Smtp {
     async fn connect(&self) -> Result<AsyncSmtpConnection, Undelivered> {
         let server = (self.plan.host.as_str(), self.plan.port);
         let name = ClientId::default();
-        let implicit = match self.plan.encryption {
-            SmtpEncryption::Tls => Some(self.tls.clone()),
-            SmtpEncryption::StartTls | SmtpEncryption::Opportunistic => None,
-        };
-        let mut connection = AsyncSmtpConnection::connect_tokio1(server, None, &name, implicit, None)
-            .await
-            .map_err(|error| self.unreachable(&error))?;
+        let implicit = (self.plan.encryption == SmtpEncryption::Tls).then(|| self.tls.clone());
+        let is_tls = implicit.is_some();
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, None, &name, implicit, None)
+                .await
+                .map_err(|error| if is_tls { self.no_tls(&error) } else { self.no_connection(&error) })?;
 
         match (self.plan.encryption, connection.can_starttls()) {
-            (SmtpEncryption::StartTls | SmtpEncryption::Opportunistic, true) => connection
-                .starttls(self.tls.clone(), &name)
-                .await
-                .map_err(|error| self.unreachable(&error))?,
+            (SmtpEncryption::StartTls | SmtpEncryption::Opportunistic, true) => {
+                connection.starttls(self.tls.clone(), &name).await.map_err(|error| self.no_tls(&error))?
+            }
             (SmtpEncryption::StartTls, false) => {
                 return Err(Undelivered::Blocked(format!(
                     "{} offers no STARTTLS, which the sink's `smtp` requires (use smtps:// if it speaks TLS \
@@ -127,13 +125,15 @@ impl Smtp {
         }
     }
 
-    fn unreachable(&self, error: &Error) -> Undelivered {
-        let remedy = if error.is_tls() {
-            " (if its certificate has a CA of its own, name that in `ca_file`)"
-        } else {
-            ""
-        };
-        Undelivered::Blocked(format!("no connection to {}: {error}{remedy}", self.server()))
+    fn no_connection(&self, error: &Error) -> Undelivered {
+        Undelivered::Blocked(format!("no connection to {}: {error}", self.server()))
+    }
+
+    fn no_tls(&self, error: &Error) -> Undelivered {
+        Undelivered::Blocked(format!(
+            "no TLS connection to {}: {error} (if its certificate is of a CA of its own, name that in `ca_file`)",
+            self.server()
+        ))
     }
 
     fn server(&self) -> String {
