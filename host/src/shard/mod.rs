@@ -1,1 +1,208 @@
-//! shard
+//! A shard: one thread, one consumer, one transactional producer, one handler.
+//!
+//! [`Shard::turn`] is the loop's body and tells the story from top to bottom: poll, run, decide, commit.
+//! It reads no clock and waits for nothing but the log, so a test can drive whole pipelines of shards from
+//! a seed; [`run`] adds the clock, the stop signal and the status.
+//!
+//! Nothing of a batch is remembered beyond a failed commit: the shard rewinds to the committed offsets
+//! and handles the batch again, which is what makes every failure the same failure.
+
+pub mod dead_letter;
+mod decide;
+mod retry;
+mod run;
+mod window;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use thiserror::Error;
+
+pub use decide::Identity;
+pub use run::{Stop, run};
+
+use crate::event::{Handler, Position};
+use crate::log::{CommitError, Committer, Source, SourceError};
+use decide::Tally;
+use window::Window;
+
+/// A moment, given to the shard from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed moment, never going back: what waits are measured with.
+    pub monotonic: Duration,
+    /// Milliseconds since the Unix epoch: what dead letters tell people.
+    pub wall_ms: i64,
+}
+
+/// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
+const POLL_WAIT: Duration = Duration::from_millis(100);
+/// Between two attempts at a broker that refuses; doubles from the first to the second.
+const REFUSED_MIN: Duration = Duration::from_millis(10);
+const REFUSED_MAX: Duration = Duration::from_secs(1);
+
+pub struct Shard<S, C, H> {
+    identity: Identity,
+    max_events: usize,
+    source: S,
+    committer: C,
+    handler: H,
+    window: Window,
+    /// Events whose outputs no broker takes, and why: dead letters when they come again.
+    condemned: BTreeMap<Position, String>,
+    /// The last commit failed, so that what the source would give next is not what is due next.
+    rewind: bool,
+    /// Turns in a row that the log refused.
+    refusals: u32,
+    random: StdRng,
+}
+
+/// What one turn did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Something was handled, or nothing was there to handle.
+    Went(Tally),
+    /// The log refused; nothing is lost. Wait this long before the next turn.
+    Refused { reason: String, wait: Duration },
+}
+
+/// The shard can't go on: no repetition would help.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct Fatal(pub String);
+
+impl<S, C, H> Shard<S, C, H>
+where
+    S: Source,
+    C: Committer<Membership = S::Membership>,
+    H: Handler,
+{
+    /// `seed` drives the jitter of retries.
+    pub fn new(
+        identity: Identity,
+        max_events: usize,
+        source: S,
+        committer: C,
+        handler: H,
+        seed: u64,
+    ) -> Self {
+        Self {
+            identity,
+            max_events: max_events.max(1),
+            source,
+            committer,
+            handler,
+            window: Window::default(),
+            condemned: BTreeMap::new(),
+            rewind: false,
+            refusals: 0,
+            random: StdRng::seed_from_u64(seed),
+        }
+    }
+
+    /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.
+    pub fn turn(&mut self, now: &impl Fn() -> Now) -> Result<Turn, Fatal> {
+        if self.rewind {
+            match self.source.rewind() {
+                Ok(()) => self.rewind = false,
+                Err(error) => return self.source_refused(error),
+            }
+        }
+
+        // Poll.
+        let wait = self.window.next_due(now().monotonic).unwrap_or(POLL_WAIT).min(POLL_WAIT);
+        let polled = match self.source.poll(self.max_events, wait) {
+            Ok(polled) => polled,
+            Err(error) => return self.source_refused(error),
+        };
+        self.window.forget(&polled.forgotten);
+        self.window.admit(polled.events);
+
+        // Run.
+        let ready = self.window.ready(now().monotonic);
+        if ready.is_empty() {
+            self.refusals = 0;
+            return Ok(Turn::Went(Tally::default()));
+        }
+        let (events, attempts) = self.window.events(&ready);
+        let outcomes = self.handler.handle(&events, &attempts);
+        assert_eq!(outcomes.len(), ready.len(), "a handler answers every event");
+
+        // Decide.
+        self.identity.digest = self.handler.digest();
+        let decision = decide::decide(
+            &mut self.window,
+            &ready,
+            outcomes,
+            &self.condemned,
+            &self.identity,
+            now(),
+            &mut self.random,
+        );
+
+        // Commit.
+        if !decision.commit.is_empty() {
+            if let Err(error) = self.committer.commit(&decision.commit, &self.source.membership()) {
+                return self.commit_failed(error, &decision.origins);
+            }
+            self.condemned.retain(|position, _| {
+                decision
+                    .commit
+                    .offsets
+                    .get(&position.topic_partition())
+                    .is_none_or(|&next| position.offset >= next)
+            });
+        }
+        self.refusals = 0;
+
+        // A partition with an event that waits for its next try fetches nothing more until that is settled.
+        let (held, free) = self.window.held();
+        if let Err(error) = self.source.pause(&held).and_then(|()| self.source.resume(&free)) {
+            return self.source_refused(error);
+        }
+        Ok(Turn::Went(decision.tally))
+    }
+
+    fn source_refused(&mut self, error: SourceError) -> Result<Turn, Fatal> {
+        match error {
+            SourceError::Unavailable(reason) => Ok(self.refused(reason)),
+            SourceError::Fatal(reason) => Err(Fatal(reason)),
+        }
+    }
+
+    fn commit_failed(&mut self, error: CommitError, origins: &[Position]) -> Result<Turn, Fatal> {
+        self.window.clear();
+        self.rewind = true;
+        match error {
+            CommitError::Aborted(reason) | CommitError::Fenced(reason) => Ok(self.refused(reason)),
+            CommitError::TooLarge { record, reason } => {
+                let origin = origins[record].clone();
+                if self.condemned.contains_key(&origin) {
+                    return Err(Fatal(format!(
+                        "the dead letter of {origin} does not fit into topic `{}` ({reason}); raise that \
+                         topic's max.message.bytes",
+                        self.identity.dead_letter
+                    )));
+                }
+                self.condemned.insert(origin, reason.clone());
+                Ok(Turn::Refused { reason, wait: Duration::ZERO })
+            }
+            CommitError::Fatal(reason) => Err(Fatal(reason)),
+        }
+    }
+
+    fn refused(&mut self, reason: String) -> Turn {
+        let wait = REFUSED_MIN.saturating_mul(1 << self.refusals.min(10)).min(REFUSED_MAX);
+        self.refusals += 1;
+        Turn::Refused { reason, wait }
+    }
+
+    /// Leaves the group and lets go of the producer. What is not committed comes again, to this shard's
+    /// successor. Each half gives up after `deadline`.
+    pub fn close(self, deadline: Duration) {
+        self.committer.close(deadline);
+        self.source.close(deadline);
+    }
+}

@@ -1,1 +1,118 @@
-//! A log in memory: deterministic, with transactions, rebalances and injected faults.
+//! A log in memory, for tests that replay from a seed: topics, consumer groups, transactions, and faults.
+//!
+//! Small but honest: it refuses what Kafka refuses (a commit from an old generation of the group, from a
+//! fenced producer, to a topic that is not there, of a record too large), and it goes wrong in the ways
+//! that Kafka goes wrong: it can abort, be away, and commit without saying so. Time is simulated as well:
+//! it passes only while somebody waits for events, or when the test says so.
+
+mod broker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+pub use broker::{Broker, Faults, Stored};
+
+use crate::event::TopicPartition;
+use crate::log::{Commit, CommitError, Committer, Polled, Source, SourceError};
+
+/// A member of a simulated consumer group. Dropped without [`Source::close`] it has crashed: its partitions
+/// stay taken until [`Broker::expire`].
+pub struct SimulatedSource {
+    broker: Broker,
+    member: Membership,
+    positions: BTreeMap<TopicPartition, i64>,
+    paused: BTreeSet<TopicPartition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    pub(super) group: String,
+    pub(super) member: String,
+    pub(super) generation: u64,
+}
+
+impl SimulatedSource {
+    pub fn join(broker: &Broker, group: &str, member: &str, topics: &[&str]) -> Self {
+        broker.join(group, member, topics);
+        // Generation 0 is never current: the first poll finds the assignment.
+        let member = Membership { group: group.into(), member: member.into(), generation: 0 };
+        Self { broker: broker.clone(), member, positions: BTreeMap::new(), paused: BTreeSet::new() }
+    }
+}
+
+impl Source for SimulatedSource {
+    type Membership = Membership;
+
+    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, SourceError> {
+        self.broker.stumble().map_err(SourceError::Unavailable)?;
+        let mut forgotten = Vec::new();
+        let generation = self.broker.generation(&self.member);
+        if generation != self.member.generation {
+            forgotten.extend(self.positions.keys().cloned());
+            self.member.generation = generation;
+            self.positions = self.broker.assigned(&self.member);
+            self.paused.clear();
+        }
+        let fetching = self.positions.iter_mut().filter(|(id, _)| !self.paused.contains(id));
+        let events = self.broker.fetch(fetching, max_events);
+        if events.is_empty() {
+            self.broker.pass(wait);
+        }
+        Ok(Polled { events, forgotten })
+    }
+
+    fn membership(&self) -> Membership {
+        self.member.clone()
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+        self.paused.extend(partitions.iter().cloned());
+        Ok(())
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+        self.paused.retain(|id| !partitions.contains(id));
+        Ok(())
+    }
+
+    fn rewind(&mut self) -> Result<(), SourceError> {
+        self.broker.stumble().map_err(SourceError::Unavailable)?;
+        self.paused.clear();
+        for (id, position) in &mut self.positions {
+            *position = self.broker.committed(&self.member.group, id);
+        }
+        Ok(())
+    }
+
+    fn close(self, _deadline: Duration) {
+        self.broker.leave(&self.member);
+    }
+}
+
+/// A simulated transactional producer. A new one with the same id fences this one.
+pub struct SimulatedCommitter {
+    broker: Broker,
+    transactional_id: String,
+    epoch: u64,
+}
+
+impl SimulatedCommitter {
+    pub fn init(broker: &Broker, transactional_id: &str) -> Self {
+        let epoch = broker.init_transactions(transactional_id);
+        Self { broker: broker.clone(), transactional_id: transactional_id.into(), epoch }
+    }
+}
+
+impl Committer for SimulatedCommitter {
+    type Membership = Membership;
+
+    fn commit(&mut self, commit: &Commit, membership: &Membership) -> Result<(), CommitError> {
+        let result = self.broker.commit(commit, membership, &self.transactional_id, self.epoch);
+        if let Err(CommitError::Fenced(_)) = &result {
+            self.epoch = self.broker.init_transactions(&self.transactional_id);
+        }
+        result
+    }
+
+    fn close(self, _deadline: Duration) {}
+}

@@ -1,0 +1,43 @@
+//! Money as people read it: `29.50 EUR`, `2950 JPY`.
+
+/// `minor` counts the currency's minor unit: cents for EUR, but whole yen for JPY, which has none.
+pub(crate) fn format(minor: u64, currency: &str) -> String {
+    match decimals(currency) {
+        0 => format!("{minor} {currency}"),
+        decimals => {
+            let unit = 10_u64.pow(decimals);
+            format!("{}.{:0width$} {currency}", minor / unit, minor % unit, width = decimals as usize)
+        }
+    }
+}
+
+/// The exponents of ISO 4217 that are not 2.
+fn decimals(currency: &str) -> u32 {
+    match currency {
+        "BIF" | "CLP" | "DJF" | "GNF" | "ISK" | "JPY" | "KMF" | "KRW" | "PYG" | "RWF" | "UGX" | "UYI"
+        | "VND" | "VUV" | "XAF" | "XOF" | "XPF" => 0,
+        "BHD" | "IQD" | "JOD" | "KWD" | "LYD" | "OMR" | "TND" => 3,
+        "CLF" | "UYW" => 4,
+        _ => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::format;
+
+    #[test]
+    fn cents_become_two_decimals() {
+        assert_eq!(format(2950, "EUR"), "29.50 EUR");
+        assert_eq!(format(5, "USD"), "0.05 USD");
+        assert_eq!(format(0, "EUR"), "0.00 EUR");
+        assert_eq!(format(super::super::GREATEST_CENTS, "EUR"), "90071992547409.91 EUR");
+    }
+
+    #[test]
+    fn a_currency_has_the_decimals_of_iso_4217() {
+        assert_eq!(format(2950, "JPY"), "2950 JPY");
+        assert_eq!(format(2950, "KWD"), "2.950 KWD");
+        assert_eq!(format(2950, "CLF"), "0.2950 CLF");
+    }
+}

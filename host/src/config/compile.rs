@@ -1,0 +1,286 @@
+//! Compiles the raw pipeline into the plan: fills in defaults, resolves paths and references, and checks
+//! what a schema can't say.
+//!
+//! It goes on after a fault, with a stand-in value, so that it finds them all; the caller drops the plan
+//! when there were any.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Overrides;
+use super::document::{Document, Steps};
+use super::plan::{
+    Brokers, HandlerPlan, HttpPlan, KafkaPlan, LimitsPlan, MailPlan, Plan, ResourcePlan, RetryPlan, Secret,
+    SinkPlan,
+};
+use super::topology::{Topology, Use};
+use super::{raw, smtp, units};
+
+/// Paths of the HTTP side itself.
+const RESERVED_RESOURCES: [&str; 5] = ["healthz", "metrics", "openapi", "readyz", "status"];
+
+pub(super) fn compile(
+    document: &mut Document,
+    pipeline: raw::Pipeline,
+    root: &Path,
+    overrides: &Overrides,
+) -> Plan {
+    let name = pipeline_name(document, pipeline.name, root);
+    let mut compiler = Compiler { document, topology: Topology::default(), root, pipeline: &name };
+    let handlers: Vec<HandlerPlan> =
+        pipeline.handlers.into_iter().map(|(name, handler)| compiler.handler(&name, handler)).collect();
+    let sinks = pipeline.sinks.into_iter().map(|(name, sink)| compiler.sink(&name, sink)).collect::<Vec<_>>();
+    let http = pipeline.http.map(|http| compiler.http(http));
+    let Compiler { document, topology, .. } = compiler;
+    for sink in &sinks {
+        if handlers.iter().any(|handler| handler.name == sink.name) {
+            let message = "a handler has the same name, and so the same consumer group".into();
+            document.error_at_key(&["sinks", &sink.name], message, Some("rename one of them".into()));
+        }
+    }
+    let topics = topology.finish(document, &pipeline.kafka, &pipeline.topics);
+    let kafka = kafka(document, pipeline.kafka, overrides);
+    Plan { name, root: root.into(), kafka, http, handlers, sinks, topics }
+}
+
+fn pipeline_name(document: &mut Document, name: Option<String>, root: &Path) -> String {
+    if let Some(name) = name {
+        or(document, &["name"], units::name(&name), ());
+        return name;
+    }
+    let folder = root.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name = folder.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    if name.is_empty() { "pipeline".into() } else { name.chars().take(100).collect() }
+}
+
+fn kafka(document: &mut Document, kafka: raw::Kafka, overrides: &Overrides) -> KafkaPlan {
+    let brokers = if let Some(brokers) = &overrides.brokers {
+        if let Err(message) = units::brokers(brokers) {
+            let place = "--brokers or $WASMILL_KAFKA_BROKERS";
+            document.error_elsewhere(format!("{place}: {message}"), None);
+        }
+        brokers.clone()
+    } else if let Some(brokers) = kafka.brokers {
+        or(document, &["kafka", "brokers"], units::brokers(&brokers), ());
+        brokers
+    } else {
+        let help = "set `brokers` in [kafka], or give --brokers; \"embedded\" needs no Kafka at all";
+        document.error_at_key(
+            &["kafka"],
+            "the pipeline doesn't say where its brokers are".into(),
+            Some(help.into()),
+        );
+        String::new()
+    };
+    let instance =
+        kafka.instance.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned());
+    if instance.is_empty() {
+        let message = "the instance name is empty".to_string();
+        document.error_at_value(&["kafka", "instance"], message, None);
+    }
+    KafkaPlan {
+        brokers: match brokers.trim() {
+            "embedded" => Brokers::Embedded,
+            addresses => Brokers::Addresses(addresses.into()),
+        },
+        properties: secrets(kafka.properties),
+        instance,
+    }
+}
+
+struct Compiler<'a, 't> {
+    document: &'a mut Document<'t>,
+    topology: Topology,
+    root: &'a Path,
+    pipeline: &'a str,
+}
+
+impl Compiler<'_, '_> {
+    fn handler(&mut self, name: &str, handler: raw::Handler) -> HandlerPlan {
+        let at = |key: &'static str| ["handlers", name, key];
+        self.check_name(&["handlers", name]);
+        let subscribe =
+            self.topology.mention_all(self.document, &at("subscribe"), &handler.subscribe, Use::Read);
+        let publish =
+            self.topology.mention_all(self.document, &at("publish"), &handler.publish, Use::Published);
+        if publish.iter().any(|topic| subscribe.contains(topic)) {
+            let message = format!("`{name}` publishes to a topic that it subscribes to");
+            let help = "fine if some events end there; otherwise each one goes round for ever".to_string();
+            self.document.warning_at_value(&at("publish"), message, Some(help));
+        }
+        if handler.component.is_empty() {
+            self.document.error_at_value(&at("component"), "the component has no file".into(), None);
+        }
+        let limits = handler.limits;
+        let at_limit = |key: &'static str| ["handlers", name, "limits", key];
+        let (memory, time) = (
+            units::size(&limits.memory, 1 << 20, 4 << 30),
+            units::duration(&limits.time, Duration::from_millis(1), Duration::from_secs(60)),
+        );
+        HandlerPlan {
+            name: name.into(),
+            group: format!("wasmill.{}.{name}", self.pipeline),
+            component: self.root.join(handler.component),
+            dead_letter: self.dead_letter("handlers", name, handler.dead_letter, &subscribe),
+            subscribe,
+            publish,
+            env: secrets(handler.env),
+            retry: self.retry("handlers", name, handler.retry, Some(5)),
+            limits: LimitsPlan {
+                memory: or(self.document, &at_limit("memory"), memory, 64 << 20),
+                time: or(self.document, &at_limit("time"), time, Duration::from_secs(1)),
+                batch: limits.batch,
+            },
+            shards: handler.shards,
+        }
+    }
+
+    fn sink(&mut self, name: &str, sink: raw::Sink) -> SinkPlan {
+        let at = |key: &'static str| ["sinks", name, key];
+        self.check_name(&["sinks", name]);
+        let subscribe =
+            self.topology.mention_all(self.document, &at("subscribe"), &sink.subscribe, Use::Read);
+        let receipts = sink
+            .receipts
+            .map(|topic| self.topology.mention(self.document, &at("receipts"), &topic, Use::Published));
+        if receipts.as_ref().is_some_and(|topic| subscribe.contains(topic)) {
+            let message = "the sink would send its own receipts, and receipts of those, for ever".into();
+            self.document.error_at_value(&at("receipts"), message, None);
+        }
+        let mut mail = match smtp::parse(&sink.smtp, self.root, sink.username, sink.password) {
+            Ok(mail) => mail,
+            Err((message, help)) => {
+                self.document.error_at_value(&at("smtp"), message, Some(help.into()));
+                MailPlan::Folder(self.root.into())
+            }
+        };
+        if let Some(file) = sink.ca_file {
+            let file = self.root.join(file);
+            or(self.document, &at("ca_file"), std::fs::metadata(&file).map(drop).map_err(unreadable), ());
+            match &mut mail {
+                MailPlan::Smtp(smtp) => smtp.ca_file = Some(file),
+                MailPlan::Folder(_) => {}
+            }
+        }
+        let timeout = units::duration(&sink.timeout, Duration::from_millis(100), Duration::from_secs(240));
+        SinkPlan {
+            name: name.into(),
+            group: format!("wasmill.{}.{name}", self.pipeline),
+            dead_letter: self.dead_letter("sinks", name, sink.dead_letter, &subscribe),
+            subscribe,
+            receipts,
+            mail,
+            retry: self.retry("sinks", name, sink.retry, None),
+            batch: sink.batch,
+            shards: sink.shards,
+            timeout: or(self.document, &at("timeout"), timeout, Duration::from_secs(30)),
+        }
+    }
+
+    fn retry(&mut self, kind: &str, name: &str, retry: raw::Retry, attempts: Option<u32>) -> RetryPlan {
+        let default = (Duration::from_millis(200), Duration::from_secs(30));
+        let backoff = retry.backoff.map_or(Ok(default), |backoff| units::backoff(&backoff));
+        let (backoff_min, backoff_max) =
+            or(self.document, &[kind, name, "retry", "backoff"], backoff, default);
+        let attempts = match retry.attempts {
+            Some(raw::Attempts::Count(count)) => Some(count),
+            Some(raw::Attempts::Word(raw::Forever::Forever)) => None,
+            None => attempts,
+        };
+        RetryPlan { attempts, backoff_min, backoff_max }
+    }
+
+    fn dead_letter(
+        &mut self,
+        kind: &str,
+        name: &str,
+        topic: Option<String>,
+        subscribe: &[Arc<str>],
+    ) -> Arc<str> {
+        let path = [kind, name, "dead_letter"];
+        let topic = topic.unwrap_or_else(|| format!("{name}.dlq"));
+        let topic = self.topology.mention(self.document, &path, &topic, Use::DeadLetters);
+        if subscribe.contains(&topic) {
+            let message = format!("`{name}` would read its own dead letters, and fail on them, for ever");
+            self.document.error_at_value(&path, message, Some("give it another `dead_letter` topic".into()));
+        }
+        topic
+    }
+
+    fn http(&mut self, http: raw::Http) -> HttpPlan {
+        let listen = http.listen.parse().map_err(|_| "not an IP address and port, as in \"127.0.0.1:8080\"");
+        let body_limit = units::size(&http.body_limit, 1, 64 << 20);
+        let timeout = |text: &str| units::duration(text, Duration::from_millis(10), Duration::from_secs(600));
+        let (header_timeout, body_timeout) = (timeout(&http.header_timeout), timeout(&http.body_timeout));
+        let document = &mut *self.document;
+        HttpPlan {
+            listen: or(document, &["http", "listen"], listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
+            body_limit: or(document, &["http", "body_limit"], body_limit, 0),
+            header_timeout: or(document, &["http", "header_timeout"], header_timeout, Duration::ZERO),
+            body_timeout: or(document, &["http", "body_timeout"], body_timeout, Duration::ZERO),
+            resources: http
+                .resources
+                .into_iter()
+                .map(|(name, resource)| self.resource(name, resource))
+                .collect(),
+        }
+    }
+
+    fn resource(&mut self, name: String, resource: raw::Resource) -> ResourcePlan {
+        let at = |key: &'static str| ["http", "resources", &name, key];
+        self.check_name(&["http", "resources", &name]);
+        if RESERVED_RESOURCES.contains(&name.as_str()) {
+            let message = format!("/{name} is Wasmill's own");
+            self.document.error_at_key(&["http", "resources", &name], message, None);
+        }
+        if resource.key.is_empty() {
+            self.document.error_at_value(&at("key"), "the property has no name".into(), None);
+        }
+        let topic = self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Published);
+        let view = match resource.view {
+            Some(view) => self.topology.mention_all(self.document, &at("view"), &view, Use::Read),
+            None => vec![self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Read)],
+        };
+        let schema = resource.schema.map(|file| read_schema(&self.root.join(file)));
+        let schema = schema.and_then(|schema| or(self.document, &at("schema"), schema.map(Some), None));
+        ResourcePlan { topic, key: resource.key, schema, view, view_keys: resource.view_keys, name }
+    }
+
+    fn check_name(&mut self, path: Steps) {
+        if let Err(message) = path.last().map_or(Ok(()), |name| units::name(name)) {
+            self.document.error_at_key(path, message.into(), None);
+        }
+    }
+}
+
+/// The value, or an error at `path` and the stand-in.
+fn or<T>(document: &mut Document, path: Steps, result: Result<T, impl Display>, stand_in: T) -> T {
+    result.unwrap_or_else(|fault| {
+        document.error_at_value(path, fault.to_string(), None);
+        stand_in
+    })
+}
+
+fn secrets(values: BTreeMap<String, raw::Scalar>) -> BTreeMap<String, Secret> {
+    values.into_iter().map(|(name, value)| (name, Secret::new(value.into_text()))).collect()
+}
+
+fn unreadable(error: std::io::Error) -> String {
+    format!("can't read the file, which is looked for from the folder of pipeline.toml: {error}")
+}
+
+fn read_schema(path: &Path) -> Result<serde_json::Value, String> {
+    let text = std::fs::read_to_string(path).map_err(unreadable)?;
+    let schema: serde_json::Value =
+        serde_json::from_str(&text).map_err(|error| format!("the file is not JSON: {error}"))?;
+    let place = "file:///schema.json";
+    let mut compiler = boon::Compiler::new();
+    let unfit = |error: boon::CompileError| format!("the file is not a JSON Schema: {error:#}");
+    compiler.add_resource(place, schema.clone()).map_err(unfit)?;
+    compiler.compile(place, &mut boon::Schemas::new()).map_err(unfit)?;
+    Ok(schema)
+}

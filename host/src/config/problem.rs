@@ -1,0 +1,91 @@
+//! What is wrong, or doubtful, in pipeline.toml: said all at once, each with its place and a remedy.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
+use thiserror::Error;
+
+/// One thing to mend. Its texts never hold a value that came from the environment or a file: excerpts
+/// are of the file as written, where only the placeholder stands.
+#[derive(Clone, Debug, Error)]
+#[error("{message}")]
+pub struct Problem {
+    pub message: String,
+    pub help: Option<String>,
+    pub severity: Severity,
+    /// Bytes of pipeline.toml; `None` for what has no place there.
+    pub span: Option<Range<usize>>,
+    pub(super) text: Arc<Text>,
+}
+
+/// pipeline.toml as written, under the name that the user gave.
+#[derive(Debug)]
+pub(super) struct Text {
+    pub(super) name: String,
+    pub(super) source: NamedSource<String>,
+}
+
+impl Text {
+    pub(super) fn new(name: String, text: String) -> Self {
+        let source = NamedSource::new(&name, text).with_language("TOML");
+        Self { name, source }
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        self.source.inner()
+    }
+}
+
+impl Problem {
+    pub fn file(&self) -> &str {
+        &self.text.name
+    }
+
+    /// Line and column of the first character, counted from 1.
+    pub fn line_and_column(&self) -> Option<(usize, usize)> {
+        let before = self.text.as_str().get(..self.span.as_ref()?.start)?;
+        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+    }
+}
+
+impl Diagnostic for Problem {
+    fn severity(&self) -> Option<Severity> {
+        Some(self.severity)
+    }
+
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as Box<dyn fmt::Display>)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.span.is_some().then_some(&self.text.source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let span = self.span.clone()?;
+        Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))
+    }
+}
+
+/// Every error of a pipeline.toml, in the order of the file.
+#[derive(Debug, Error)]
+#[error("{name} has {}", count(errors.len()))]
+pub struct ConfigErrors {
+    pub(super) name: String,
+    pub errors: Vec<Problem>,
+    /// What else is doubtful, as far as the errors let one see.
+    pub warnings: Vec<Problem>,
+}
+
+impl Diagnostic for ConfigErrors {
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        Some(Box::new(self.errors.iter().map(|error| error as &dyn Diagnostic)))
+    }
+}
+
+fn count(errors: usize) -> String {
+    if errors == 1 { "an error".into() } else { format!("{errors} errors") }
+}

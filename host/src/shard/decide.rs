@@ -1,0 +1,179 @@
+//! What becomes of a batch: outputs to publish, dead letters, events to try again, offsets completed.
+//!
+//! Pure: no I/O, no clock, and the only randomness is the caller's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rand::Rng;
+
+use super::Now;
+use super::dead_letter::{Attempts, dead_letter};
+use super::retry;
+use super::window::{Slot, State, Waiting, Window};
+use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
+use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, RESERVED_PREFIX, SOURCE, TRACEPARENT};
+use crate::event::{Event, Failure, FailureKind, Header, Outcome, Output, Position, Record, header};
+use crate::log::Commit;
+
+/// Who handles, where to, and how often: all that decisions need of the plan.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub name: Arc<str>,
+    pub digest: Arc<str>,
+    /// The topics that outputs may go to; the first is the default.
+    pub publish: Vec<Arc<str>>,
+    pub dead_letter: Arc<str>,
+    pub retry: RetryPlan,
+}
+
+impl Identity {
+    pub fn of_handler(plan: &HandlerPlan, digest: Arc<str>) -> Self {
+        Self {
+            name: plan.name.clone(),
+            digest,
+            publish: plan.publish.clone(),
+            dead_letter: plan.dead_letter.clone(),
+            retry: plan.retry.clone(),
+        }
+    }
+
+    pub fn of_sink(plan: &SinkPlan, digest: Arc<str>) -> Self {
+        Self {
+            name: plan.name.clone(),
+            digest,
+            publish: plan.receipts.iter().cloned().collect(),
+            dead_letter: plan.dead_letter.clone(),
+            retry: plan.retry.clone(),
+        }
+    }
+}
+
+/// What a turn amounted to, for the status.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Events that ran, each try counted.
+    pub events: u64,
+    pub retries: u64,
+    /// Records in the commit, dead letters not counted.
+    pub outputs: u64,
+    pub dead_letters: u64,
+    pub committed: bool,
+    /// The last failure of the batch, with the position of its event.
+    pub failure: Option<String>,
+}
+
+pub(super) struct Decision {
+    pub(super) commit: Commit,
+    /// The event that each record of `commit.publish` came from.
+    pub(super) origins: Vec<Position>,
+    pub(super) tally: Tally,
+}
+
+/// Enters the outcomes of `ready` into the window and takes out what can be committed.
+pub(super) fn decide(
+    window: &mut Window,
+    ready: &[Slot],
+    outcomes: Vec<Outcome>,
+    condemned: &BTreeMap<Position, String>,
+    identity: &Identity,
+    now: Now,
+    random: &mut impl Rng,
+) -> Decision {
+    let mut tally = Tally { events: ready.len() as u64, ..Tally::default() };
+    for (&slot, outcome) in ready.iter().zip(outcomes) {
+        let event = window.event(slot);
+        let outcome = match condemned.get(&event.position) {
+            Some(reason) => Err(Failure::new(FailureKind::Contract, reason.clone())),
+            None => outcome,
+        };
+        let settled = outcome.and_then(|outputs| records(event, outputs, identity));
+        let state = match settled {
+            Ok(records) => State::Settled(records),
+            Err(failure) => {
+                tally.failure = Some(format!("{}: {}: {}", event.position, failure.kind, failure.message));
+                let state = failed(event, &failure, window.waiting(slot), identity, now, random);
+                match &state {
+                    State::Waiting(_) => tally.retries += 1,
+                    State::Settled(_) => tally.dead_letters += 1,
+                    State::Fresh => unreachable!("a failed event waits or is settled"),
+                }
+                state
+            }
+        };
+        window.set(slot, state);
+    }
+    let (commit, origins) = window.take_settled();
+    tally.committed = !commit.is_empty();
+    tally.outputs = commit.publish.iter().filter(|r| r.topic != identity.dead_letter).count() as u64;
+    Decision { commit, origins, tally }
+}
+
+/// An event that has no outputs waits for its next try, or is settled by a dead letter.
+fn failed(
+    event: &Event,
+    failure: &Failure,
+    before: Option<&Waiting>,
+    identity: &Identity,
+    now: Now,
+    random: &mut impl Rng,
+) -> State {
+    let made = before.map_or(1, |w| w.attempt);
+    let first_failed_ms = before.map_or(now.wall_ms, |w| w.first_failed_ms);
+    let again = match failure.kind {
+        FailureKind::Retry => retry::grants(&identity.retry, made + 1),
+        FailureKind::Reject
+        | FailureKind::Trap
+        | FailureKind::Timeout
+        | FailureKind::Memory
+        | FailureKind::Contract => false,
+    };
+    if again {
+        let due = now.monotonic + retry::backoff(&identity.retry, made + 1, random);
+        return State::Waiting(Waiting { attempt: made + 1, due, first_failed_ms });
+    }
+    let attempts = Attempts { made, first_failed_ms, last_failed_ms: now.wall_ms };
+    State::Settled(vec![dead_letter(event, failure, &attempts, identity)])
+}
+
+/// A handler's outputs as records, with their provenance; all of them or a failure.
+fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<Vec<Record>, Failure> {
+    outputs
+        .into_iter()
+        .map(|output| {
+            let topic = topic(output.topic.as_deref(), identity)?;
+            let mut headers = output.headers;
+            headers.retain(|h| !h.name.starts_with(RESERVED_PREFIX));
+            if header(&headers, TRACEPARENT).is_none()
+                && let Some(parent) = event.headers.iter().rfind(|h| h.name == TRACEPARENT)
+            {
+                headers.push(parent.clone());
+            }
+            if let Some(ingress) = event.headers.iter().rfind(|h| h.name == INGRESS_TIME) {
+                headers.push(ingress.clone());
+            }
+            headers.push(Header::new(HANDLER, identity.name.as_bytes().to_vec()));
+            headers.push(Header::new(DIGEST, identity.digest.as_bytes().to_vec()));
+            headers.push(Header::new(SOURCE, event.position.to_string()));
+            Ok(Record { topic, key: output.key, payload: output.payload, headers })
+        })
+        .collect()
+}
+
+fn topic(wanted: Option<&str>, identity: &Identity) -> Result<Arc<str>, Failure> {
+    let found = match wanted {
+        None => identity.publish.first(),
+        Some(wanted) => identity.publish.iter().find(|topic| topic.as_ref() == wanted),
+    };
+    found.cloned().ok_or_else(|| {
+        let name = &identity.name;
+        let message = match wanted {
+            None => format!("an output for the default topic, but `{name}` publishes to no topic"),
+            Some(wanted) => format!(
+                "an output for topic {wanted:?}, which `{name}` may not publish to; declare it in \
+                 pipeline.toml: publish = [… {wanted:?}]"
+            ),
+        };
+        Failure::new(FailureKind::Contract, message)
+    })
+}

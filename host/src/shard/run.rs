@@ -1,0 +1,104 @@
+//! Runs a shard on the calling thread until it is stopped, and tells the status how it goes.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use tracing::{debug, warn};
+
+use super::decide::Tally;
+use super::{Fatal, Now, Shard, Turn};
+use crate::event::Handler;
+use crate::log::{Committer, Source};
+use crate::status::{ShardState, Status, SubscriberStatus};
+
+/// Says once, to everyone who holds a clone, that it is time to end.
+#[derive(Clone, Default)]
+pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+
+impl Stop {
+    pub fn stop(&self) {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.0.1.notify_all();
+    }
+
+    pub fn stopped(&self) -> bool {
+        *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until it is time to end, or `timeout` is over; tells which.
+    pub fn wait(&self, timeout: Duration) -> bool {
+        let stopped = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (stopped, _) = self
+            .0
+            .1
+            .wait_timeout_while(stopped, timeout, |stopped| !*stopped)
+            .unwrap_or_else(PoisonError::into_inner);
+        *stopped
+    }
+}
+
+/// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close.
+pub fn run<S, C, H>(
+    shard: &mut Shard<S, C, H>,
+    number: u32,
+    stuck_after: Duration,
+    status: &Status,
+    stop: &Stop,
+) -> Result<(), Fatal>
+where
+    S: Source,
+    C: Committer<Membership = S::Membership>,
+    H: Handler,
+{
+    let name = shard.identity.name.clone();
+    let started = Instant::now();
+    let now = || Now { monotonic: started.elapsed(), wall_ms: wall_ms() };
+    // The same refusal is said once, not with every try.
+    let mut last_refusal = None;
+    while !stop.stopped() {
+        match shard.turn(&now)? {
+            Turn::Went(tally) => {
+                if last_refusal.take().is_some() {
+                    tracing::info!(handler = %name, shard = number, "the log answers again");
+                }
+                if let Some(failure) = &tally.failure {
+                    warn!(handler = %name, retries = tally.retries, dead_letters = tally.dead_letters, "{failure}");
+                }
+                status.update(&name, |s| count(s, tally));
+                status.beat(&name, number, ShardState::Running, stuck_after);
+            }
+            Turn::Refused { reason, wait } => {
+                if last_refusal.as_ref() == Some(&reason) {
+                    debug!(handler = %name, shard = number, "{reason}");
+                } else {
+                    warn!(handler = %name, shard = number, "{reason}; trying on, nothing is lost");
+                }
+                status.update(&name, |s| s.aborts += 1);
+                // One abort is a hiccup, and no reason to call the host unready.
+                let state = match shard.refusals {
+                    0..3 => ShardState::Running,
+                    3.. => ShardState::Waiting(reason.clone()),
+                };
+                status.beat(&name, number, state, stuck_after);
+                last_refusal = Some(reason);
+                stop.wait(wait);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn count(status: &mut SubscriberStatus, tally: Tally) {
+    status.events += tally.events;
+    status.outputs += tally.outputs;
+    status.dead_letters += tally.dead_letters;
+    status.retries += tally.retries;
+    status.commits += u64::from(tally.committed);
+    if tally.failure.is_some() {
+        status.last_failure = tally.failure;
+    }
+}
+
+fn wall_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}

@@ -1,0 +1,69 @@
+//! What pipeline.toml's mistakes look like to the person who made them.
+//!
+//! Each `tests/config/NAME.toml` has its errors and warnings, as rendered, in `NAME.txt`. After a change
+//! on purpose: `WASMILL_UPDATE=1 cargo test --release --test config`, and read the diff.
+
+use std::path::{Path, PathBuf};
+
+use miette::{GraphicalReportHandler, GraphicalTheme};
+use wasmill::config::{self, Overrides};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config")
+}
+
+/// The environment of every case.
+fn env(name: &str) -> Option<String> {
+    match name {
+        "SECRET" => Some("hunter2".into()),
+        "EMPTY" => Some(String::new()),
+        _ => None,
+    }
+}
+
+fn render(toml: &str, path: &Path) -> String {
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::none()).with_width(100);
+    let mut out = String::new();
+    let warnings = match config::parse(toml.into(), path, &env, &Overrides::default()) {
+        Ok(loaded) => loaded.warnings,
+        Err(errors) => {
+            handler.render_report(&mut out, &errors).expect("a String takes it all");
+            errors.warnings
+        }
+    };
+    for warning in &warnings {
+        handler.render_report(&mut out, warning).expect("a String takes it all");
+    }
+    // The files live wherever the checkout does.
+    out.replace(&format!("{}/", folder().display()), "")
+        .lines()
+        .map(|line| format!("{}\n", line.trim_end()))
+        .collect()
+}
+
+fn unchanged(file: &Path, actual: &str) -> Result<(), String> {
+    if std::env::var_os("WASMILL_UPDATE").is_some() {
+        std::fs::write(file, actual).map_err(|error| error.to_string())?;
+    }
+    let expected = std::fs::read_to_string(file).unwrap_or_default();
+    if expected == actual { Ok(()) } else { Err(format!("{}\nis now:\n{actual}", file.display())) }
+}
+
+#[test]
+fn every_mistake_is_shown_with_its_place_and_a_remedy() {
+    let mut changed = Vec::new();
+    let mut cases: Vec<PathBuf> = std::fs::read_dir(folder())
+        .expect("the cases are there")
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .collect();
+    cases.sort();
+    assert!(cases.len() >= 10, "only {} cases in {}", cases.len(), folder().display());
+    for case in cases {
+        let toml = std::fs::read_to_string(&case).expect("a readable case");
+        let shown = render(&toml, &case);
+        assert!(!shown.contains("hunter2"), "a secret is shown:\n{shown}");
+        changed.extend(unchanged(&case.with_extension("txt"), &shown).err());
+    }
+    assert!(changed.is_empty(), "{}", changed.join("\n"));
+}

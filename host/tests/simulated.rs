@@ -1,0 +1,324 @@
+//! Shards over a simulated log: crashes, rebalances, aborts, lost answers and failing handlers, from a seed.
+//!
+//! A failing seed prints itself; `WASMILL_SEED=<seed> cargo test --release --test simulated` replays it alone.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand::rngs::StdRng;
+use rand::seq::IteratorRandom;
+use rand::{Rng, SeedableRng};
+use wasmill::config::plan::RetryPlan;
+use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Output, Record, header, headers};
+use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
+use wasmill::shard::{Identity, Shard, Turn, dead_letter};
+
+const GROUP: &str = "wasmill.test.copy";
+
+/// Copies each event to `out`; fails as the payload says: `reject`, `trap`, or `retry N` (works at try N).
+struct Copy;
+
+impl Handler for Copy {
+    fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
+        events.iter().zip(attempts).map(|(event, &attempt)| copy(event, attempt)).collect()
+    }
+
+    fn digest(&self) -> Arc<str> {
+        "c0ffee".into()
+    }
+}
+
+fn copy(event: &Event, attempt: u32) -> Outcome {
+    let payload = String::from_utf8(event.payload.clone().unwrap_or_default().to_vec()).unwrap();
+    match payload.split(' ').next().unwrap() {
+        "reject" => Err(Failure::new(FailureKind::Reject, "never")),
+        "trap" => Err(Failure::new(FailureKind::Trap, "unreachable")),
+        "retry" if attempt < payload.split(' ').nth(1).unwrap().parse().unwrap() => {
+            Err(Failure::new(FailureKind::Retry, "later"))
+        }
+        "huge" => Ok(vec![Output {
+            topic: None,
+            key: event.key.clone(),
+            payload: Some(vec![0; 2_000_000].into()),
+            headers: vec![],
+        }]),
+        "elsewhere" => {
+            Ok(vec![Output { topic: Some("nowhere".into()), key: None, payload: None, headers: vec![] }])
+        }
+        _ => Ok(vec![Output {
+            topic: None,
+            key: event.key.clone(),
+            payload: event.payload.clone(),
+            headers: vec![],
+        }]),
+    }
+}
+
+type TestShard = Shard<SimulatedSource, SimulatedCommitter, Copy>;
+
+fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
+    let identity = Identity {
+        name: "copy".into(),
+        digest: "".into(),
+        publish: vec!["out".into()],
+        dead_letter: "copy.dlq".into(),
+        retry: RetryPlan {
+            attempts: Some(4),
+            backoff_min: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(1),
+        },
+    };
+    let committer = SimulatedCommitter::init(broker, member);
+    let source = SimulatedSource::join(broker, GROUP, member, &["in"]);
+    Shard::new(identity, 20, source, committer, Copy, seed)
+}
+
+fn broker(seed: u64) -> Broker {
+    Broker::new(seed, &[("in", 4), ("out", 4), ("copy.dlq", 2)])
+}
+
+fn produce(broker: &Broker, key: &str, payload: &str) {
+    broker.produce(Record {
+        topic: "in".into(),
+        key: Some(Bytes::from(key.to_string())),
+        payload: Some(Bytes::from(payload.to_string())),
+        headers: vec![],
+    });
+}
+
+fn drain(broker: &Broker, shard: &mut TestShard) {
+    for _ in 0..10_000 {
+        if broker.drained(GROUP) {
+            return;
+        }
+        if let Turn::Refused { wait, .. } = shard.turn(&|| broker.now()).unwrap() {
+            broker.pass(wait);
+        }
+    }
+    panic!("not drained after 10,000 turns");
+}
+
+fn payloads(broker: &Broker, topic: &str) -> Vec<String> {
+    let text = |r: &Record| String::from_utf8(r.payload.clone().unwrap().to_vec()).unwrap();
+    broker.read(topic).iter().map(|stored| text(&stored.record)).collect()
+}
+
+fn text<'a>(record: &'a Record, name: &str) -> &'a str {
+    std::str::from_utf8(header(&record.headers, name).unwrap_or_else(|| panic!("no header {name}"))).unwrap()
+}
+
+#[test]
+fn a_rejected_event_becomes_a_dead_letter_and_its_key_goes_on() {
+    let broker = broker(1);
+    produce(&broker, "k", "first");
+    produce(&broker, "k", "reject this");
+    produce(&broker, "k", "third");
+    drain(&broker, &mut shard(&broker, "a", 1));
+    assert_eq!(payloads(&broker, "out"), ["first", "third"]);
+    assert_eq!(payloads(&broker, "copy.dlq"), ["reject this"]);
+}
+
+#[test]
+fn a_dead_letter_says_where_it_came_from_and_what_happened() {
+    let broker = broker(1);
+    broker.produce(Record {
+        topic: "in".into(),
+        key: Some("k".into()),
+        payload: Some("retry 9".into()),
+        headers: vec![
+            wasmill::event::Header::new("mine", "kept"),
+            wasmill::event::Header::new(headers::TRACEPARENT, "00-trace"),
+            wasmill::event::Header::new(headers::HANDLER, "an earlier one"),
+        ],
+    });
+    drain(&broker, &mut shard(&broker, "a", 1));
+    let letters = broker.read("copy.dlq");
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    let record = &letter.record;
+    assert_eq!(record.key.as_deref(), Some(b"k".as_slice()));
+    assert!(text(record, headers::SOURCE).starts_with("in/"));
+    assert!(text(record, headers::SOURCE).ends_with("/0"));
+    assert_eq!(text(record, headers::HANDLER), "copy");
+    assert_eq!(text(record, headers::DIGEST), "c0ffee");
+    assert_eq!(text(record, dead_letter::ATTEMPTS), "4");
+    assert_eq!(text(record, dead_letter::FAILURE_KIND), "retry");
+    assert_eq!(text(record, dead_letter::FAILURE_MESSAGE), "later");
+    assert_eq!(text(record, headers::TRACEPARENT), "00-trace");
+    assert_eq!(text(record, "mine"), "kept");
+    assert_eq!(text(record, "wasmill-original-handler"), "an earlier one");
+    let number = |name| text(record, name).parse::<i64>().unwrap();
+    let waited = number(dead_letter::LAST_FAILED_MS) - number(dead_letter::FIRST_FAILED_MS);
+    assert!((350..2000).contains(&waited), "100, 200 and 400 ms with jitter, but {waited}");
+    assert_eq!(number(dead_letter::SOURCE_TIMESTAMP_MS), 1_790_000_000_000);
+}
+
+#[test]
+fn a_retry_keeps_the_order_of_its_partition_and_holds_up_no_other() {
+    let broker = broker(3);
+    for key in ["a", "b", "c", "d", "e", "f"] {
+        produce(&broker, key, &format!("{key} 1"));
+    }
+    produce(&broker, "a", "retry 3");
+    produce(&broker, "a", "after");
+    let mut shard = shard(&broker, "a", 3);
+    // While `retry 3` waits, the other keys are through.
+    for _ in 0..8 {
+        shard.turn(&|| broker.now()).unwrap();
+        if payloads(&broker, "out").len() >= 6 {
+            break;
+        }
+    }
+    assert!(!payloads(&broker, "out").contains(&"after".to_string()));
+    drain(&broker, &mut shard);
+    let of_a: Vec<_> = broker
+        .read("out")
+        .into_iter()
+        .filter(|s| s.record.key.as_deref() == Some(b"a"))
+        .map(|s| s.record.payload.unwrap())
+        .collect();
+    assert_eq!(of_a, ["a 1", "retry 3", "after"]);
+}
+
+#[test]
+fn outputs_carry_where_they_came_from_and_the_trace_goes_on() {
+    let broker = broker(1);
+    broker.produce(Record {
+        topic: "in".into(),
+        key: None,
+        payload: Some("x".into()),
+        headers: vec![
+            wasmill::event::Header::new(headers::TRACEPARENT, "00-trace"),
+            wasmill::event::Header::new(headers::INGRESS_TIME, "17"),
+            wasmill::event::Header::new(headers::IDEMPOTENCY_KEY, "stays behind"),
+        ],
+    });
+    drain(&broker, &mut shard(&broker, "a", 1));
+    let out = broker.read("out");
+    assert_eq!(text(&out[0].record, headers::HANDLER), "copy");
+    assert_eq!(text(&out[0].record, headers::DIGEST), "c0ffee");
+    assert!(text(&out[0].record, headers::SOURCE).starts_with("in/"));
+    assert_eq!(text(&out[0].record, headers::TRACEPARENT), "00-trace");
+    assert_eq!(text(&out[0].record, headers::INGRESS_TIME), "17");
+    assert_eq!(header(&out[0].record.headers, headers::IDEMPOTENCY_KEY), None);
+}
+
+#[test]
+fn an_output_that_no_broker_takes_and_one_to_an_undeclared_topic_become_dead_letters() {
+    let broker = broker(1);
+    produce(&broker, "k", "before");
+    produce(&broker, "k", "huge");
+    produce(&broker, "k", "elsewhere");
+    produce(&broker, "k", "after");
+    drain(&broker, &mut shard(&broker, "a", 1));
+    assert_eq!(payloads(&broker, "out"), ["before", "after"]);
+    let letters = broker.read("copy.dlq");
+    assert_eq!(letters.len(), 2);
+    for letter in &letters {
+        assert_eq!(text(&letter.record, dead_letter::FAILURE_KIND), "contract");
+    }
+    assert!(text(&letters[1].record, dead_letter::FAILURE_MESSAGE).contains("\"nowhere\""));
+}
+
+#[test]
+fn a_topic_that_is_gone_stops_the_shard_and_names_it() {
+    let broker = Broker::new(1, &[("in", 1), ("copy.dlq", 1)]);
+    produce(&broker, "k", "x");
+    let mut shard = shard(&broker, "a", 1);
+    let error = shard.turn(&|| broker.now()).unwrap_err();
+    assert!(error.to_string().contains("`out`"), "{error}");
+}
+
+/// What happens to shards while events flow, all from one seed.
+fn ordeal(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let broker = broker(seed);
+    broker.set_faults(Faults {
+        unavailable: random.random_range(0.0..0.2),
+        aborted: random.random_range(0.0..0.2),
+        answer_lost: random.random_range(0.0..0.2),
+    });
+    let mut shards: BTreeMap<u32, TestShard> = BTreeMap::new();
+    let mut next_member = 0;
+    let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for number in 0..random.random_range(1..150) {
+        let key = format!("k{}", random.random_range(0..12));
+        let payload = match random.random_range(0..20) {
+            0 => format!("reject {number}"),
+            1 => format!("trap {number}"),
+            2 => format!("retry {} {number}", random.random_range(2..7)),
+            _ => format!("fine {number}"),
+        };
+        expected.entry(key.clone()).or_default().push(payload.clone());
+        produce(&broker, &key, &payload);
+        for _ in 0..random.random_range(0..4) {
+            match random.random_range(0..40) {
+                0..3 if shards.len() < 3 => {
+                    shards.insert(next_member, shard(&broker, &format!("m{next_member}"), seed));
+                    next_member += 1;
+                }
+                3 => {
+                    if let Some((_, left)) = shards.pop_first() {
+                        left.close(Duration::ZERO);
+                    }
+                }
+                4 => {
+                    if let Some((member, crashed)) = shards.pop_last() {
+                        drop(crashed);
+                        broker.expire(GROUP, &format!("m{member}"));
+                    }
+                }
+                // Restarts under its old name, which fences what it was.
+                5 => {
+                    if let Some(&member) = shards.keys().choose(&mut random) {
+                        shards.insert(member, shard(&broker, &format!("m{member}"), seed));
+                    }
+                }
+                _ => {
+                    if let Some(shard) = shards.values_mut().choose(&mut random) {
+                        shard.turn(&|| broker.now()).unwrap();
+                    }
+                }
+            }
+        }
+    }
+    broker.set_faults(Faults::default());
+    for (member, shard) in std::mem::take(&mut shards) {
+        drop(shard);
+        broker.expire(GROUP, &format!("m{member}"));
+    }
+    drain(&broker, &mut shard(&broker, "last", seed));
+
+    let mut seen: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
+    let text = |bytes: Option<Bytes>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
+    for stored in broker.read("out") {
+        seen.entry(text(stored.record.key)).or_default().0.push(text(stored.record.payload));
+    }
+    for stored in broker.read("copy.dlq") {
+        seen.entry(text(stored.record.key)).or_default().1.push(text(stored.record.payload));
+    }
+    for (key, all) in expected {
+        let dead = |payload: &&String| {
+            let mut words = payload.split(' ');
+            match words.next().unwrap() {
+                "reject" | "trap" => true,
+                "retry" => words.next().unwrap().parse::<u32>().unwrap() > 4,
+                _ => false,
+            }
+        };
+        let (letters, outputs): (Vec<_>, Vec<_>) = all.iter().partition(dead);
+        let (out, dlq) = seen.remove(&key).unwrap_or_default();
+        assert_eq!(out.iter().collect::<Vec<_>>(), outputs, "seed {seed}, key {key}: outputs");
+        assert_eq!(dlq.iter().collect::<Vec<_>>(), letters, "seed {seed}, key {key}: dead letters");
+    }
+    assert!(seen.is_empty(), "seed {seed}: nobody sent {seen:?}");
+}
+
+#[test]
+fn nothing_is_lost_doubled_or_reordered_whatever_the_seed_does() {
+    match std::env::var("WASMILL_SEED") {
+        Ok(seed) => ordeal(seed.parse().expect("WASMILL_SEED is a number")),
+        Err(_) => (0..2_000).for_each(ordeal),
+    }
+}

@@ -1,0 +1,97 @@
+# `just` lists the recipes; `just up` runs the example; `just ci` is exactly what CI runs.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+components := "order-formatter transaction-processor email-composer"
+wasm := "target/wasm32-wasip2/release"
+
+[private]
+default:
+    @just --list --unsorted
+
+# Build everything and run the order pipeline: `just up` on the embedded broker, `just up kafka` on 127.0.0.1:9092
+up broker="embedded" *args: build
+    #!/usr/bin/env bash
+    set -euo pipefail
+    case "{{ broker }}" in
+        embedded) brokers="${WASMILL_KAFKA_BROKERS:-embedded}" ;;
+        kafka) brokers="${WASMILL_KAFKA_BROKERS:-127.0.0.1:9092}" ;;
+        *) echo "just up takes 'embedded' or 'kafka', not '{{ broker }}'" >&2; exit 2 ;;
+    esac
+    exec target/release/wasmill run --brokers "$brokers" {{ args }}
+
+# Build the host and the components
+build: preflight
+    cargo build --release --locked -p wasmill
+    @just components
+
+# Build the components and drop them into components/, where the host looks
+components: toolchain
+    #!/usr/bin/env bash
+    set -euo pipefail
+    packages=(); for name in {{ components }}; do packages+=(-p "$name"); done
+    cargo build --release --locked --target wasm32-wasip2 "${packages[@]}"
+    for name in {{ components }}; do
+        # Renamed into place, so that nobody ever reads half a file.
+        cp "{{ wasm }}/${name//-/_}.wasm" "components/.$name.wasm.new"
+        mv "components/.$name.wasm.new" "components/$name.wasm"
+    done
+
+# Every test: pure, simulated, and on a real Apache Kafka, SMTP server and components
+test: build
+    cargo test --release --locked --workspace
+
+# Exactly what CI runs
+ci: fmt-check lint test docs deny
+
+# A local Apache Kafka on 127.0.0.1:9092, without Docker (needs Java 17 and Maven); ctrl-c stops it
+kafka *args:
+    kafka/start {{ args }}
+
+# Format all code
+fmt:
+    cargo fmt --all
+
+[private]
+fmt-check: toolchain
+    cargo fmt --all --check
+
+# Clippy, with warnings as errors
+lint: preflight
+    cargo clippy --release --locked --workspace --all-targets -- -D warnings
+
+# The API documentation, with warnings as errors
+docs: preflight
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
+
+# Licences, sources and banned crates of all dependencies
+deny: toolchain
+    cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
+    cargo deny --locked check bans licenses sources
+
+# Known vulnerabilities in dependencies (fetches the RustSec database)
+audit:
+    cargo deny --locked check advisories
+
+# The Rust toolchain of rust-toolchain.toml, with the target that components are built for
+[private]
+toolchain:
+    @rustc --version >/dev/null 2>&1 || rustup toolchain install
+    @rustup target list --installed | grep -qx wasm32-wasip2 || rustup target add wasm32-wasip2
+
+# What only the system can bring, named plainly when it is missing
+[private]
+preflight: toolchain
+    #!/usr/bin/env bash
+    set -euo pipefail
+    missing=()
+    command -v cc >/dev/null || missing+=("a C compiler (Debian: build-essential, Fedora: gcc)")
+    command -v make >/dev/null || missing+=("make")
+    command -v pkg-config >/dev/null || missing+=("pkg-config (Fedora: pkgconf)")
+    echo '#include <openssl/ssl.h>' | cc -E - >/dev/null 2>&1 || missing+=("OpenSSL's headers (Debian: libssl-dev, Fedora: openssl-devel)")
+    echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1 || missing+=("zlib's headers (Debian: zlib1g-dev, Fedora: zlib-devel)")
+    if ((${#missing[@]})); then
+        echo "Wasmill can't be built yet. This system lacks:" >&2
+        printf '  - %s\n' "${missing[@]}" >&2
+        exit 1
+    fi
