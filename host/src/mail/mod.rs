@@ -1,1 +1,120 @@
-//! mail
+//! The mail sink: each event of its topics becomes one e-mail, at least once.
+//!
+//! A shard runs a [`MailSink`] like any other handler, so retries with backoff, dead letters and offsets
+//! are the shard's; this room only says what became of each mail. A mail that was accepted and is sent
+//! again, because the process died before its offset was committed, has the same Message-ID and the same
+//! bytes, so that a mail server or a reader can tell.
+
+mod folder;
+mod message;
+mod smtp;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use miette::Diagnostic;
+use serde_json::json;
+use thiserror::Error;
+
+use crate::config::plan::{MailPlan, SinkPlan};
+use crate::event::{Event, Failure, FailureKind, Handler, Outcome, Output};
+
+use folder::Folder;
+use message::Mail;
+use smtp::Smtp;
+
+/// Sends mails one after another, in the order of their events.
+///
+/// Blocking: it belongs on its shard's thread, outside of any async runtime. One call takes at most
+/// about one send's timeout per event, and hardly more than one in all while nothing gets through.
+pub struct MailSink {
+    group: String,
+    receipts: Option<Arc<str>>,
+    transport: Transport,
+}
+
+enum Transport {
+    Folder(Folder),
+    Smtp(Box<Smtp>),
+}
+
+/// Why a sink can't start. What fails later is an event's [`Failure`].
+#[derive(Debug, Error, Diagnostic)]
+pub enum MailError {
+    #[error("the mail folder {} can't be made: {source}", path.display())]
+    #[diagnostic(help("give the sink's `smtp` a folder that this user may write to"))]
+    Folder { path: PathBuf, source: std::io::Error },
+    #[error("the CA file {} can't be read: {source}", path.display())]
+    #[diagnostic(help("`ca_file` of the sink wants the path of one or more certificates in PEM form"))]
+    CaFile { path: PathBuf, source: std::io::Error },
+    #[error("the CA file {} holds no usable certificate{reason}", path.display())]
+    #[diagnostic(help("`ca_file` of the sink wants one or more certificates in PEM form"))]
+    CaCertificate { path: PathBuf, reason: String },
+    #[error("TLS can't be set up: {0}")]
+    Tls(lettre::transport::smtp::Error),
+    #[error("the mail sender's event loop can't start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// What became of a mail that was not accepted.
+enum Undelivered {
+    /// Not now, for a reason of its own: the next mail may go through.
+    Later(String),
+    /// Not now, and neither will the next one: no server, no answer, no login.
+    Blocked(String),
+    /// Never.
+    Refused(String),
+}
+
+impl MailSink {
+    pub fn new(plan: &SinkPlan) -> Result<Self, MailError> {
+        let transport = match &plan.mail {
+            MailPlan::Folder(path) => Transport::Folder(Folder::new(path)?),
+            MailPlan::Smtp(smtp) => Transport::Smtp(Box::new(Smtp::new(smtp, plan.timeout)?)),
+        };
+        Ok(Self { group: plan.group.clone(), receipts: plan.receipts.clone(), transport })
+    }
+
+    fn deliver(&mut self, event: &Event, blocked: &mut Option<String>) -> Outcome {
+        let mail = Mail::read(event, &self.group)
+            .map_err(|fault| Failure::new(FailureKind::Reject, fault.to_string()))?;
+        if let Some(reason) = blocked {
+            let message = format!("not tried, for an earlier mail of the batch met this: {reason}");
+            return Err(Failure::new(FailureKind::Retry, message));
+        }
+        let sent = match &mut self.transport {
+            Transport::Folder(folder) => folder.send(&mail),
+            Transport::Smtp(smtp) => smtp.send(&mail),
+        };
+        match sent {
+            Ok(response) => Ok(self.receipt(event, &mail, &response)),
+            Err(Undelivered::Later(reason)) => Err(Failure::new(FailureKind::Retry, reason)),
+            Err(Undelivered::Refused(reason)) => Err(Failure::new(FailureKind::Reject, reason)),
+            Err(Undelivered::Blocked(reason)) => {
+                *blocked = Some(reason.clone());
+                Err(Failure::new(FailureKind::Retry, reason))
+            }
+        }
+    }
+
+    fn receipt(&self, event: &Event, mail: &Mail, response: &str) -> Vec<Output> {
+        let receipt = |topic: &Arc<str>| Output {
+            topic: Some(topic.to_string()),
+            key: event.key.clone(),
+            payload: Some(json!({ "message_id": mail.id, "response": response }).to_string().into()),
+            headers: Vec::new(),
+        };
+        self.receipts.iter().map(receipt).collect()
+    }
+}
+
+impl Handler for MailSink {
+    fn handle(&mut self, events: &[&Event], _attempts: &[u32]) -> Vec<Outcome> {
+        let mut blocked = None;
+        events.iter().map(|event| self.deliver(event, &mut blocked)).collect()
+    }
+
+    fn digest(&self) -> Arc<str> {
+        concat!("mail/", env!("CARGO_PKG_VERSION")).into()
+    }
+}

@@ -1,0 +1,208 @@
+//! Sends over SMTP, on one connection that is kept from mail to mail.
+//!
+//! lettre speaks the protocol; what is decided here is the fate of a failure and who may see the
+//! credentials. A fault of the server or of our configuration (no answer, no login, a bad certificate) is
+//! never held against the mail: only a permanent reply to the mail itself refuses it.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
+use tokio::runtime::{self, Runtime};
+
+use crate::config::plan::{SmtpEncryption, SmtpPlan};
+
+use super::message::Mail;
+use super::{MailError, Undelivered};
+
+pub(super) struct Smtp {
+    plan: SmtpPlan,
+    tls: TlsParameters,
+    /// For one send in all: look-up, connect, TLS, login, and the server's last answer.
+    timeout: Duration,
+    connection: Option<AsyncSmtpConnection>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
+}
+
+impl Smtp {
+    /// Contacts nobody yet: a server that is down must not keep the host from starting.
+    pub(super) fn new(plan: &SmtpPlan, timeout: Duration) -> Result<Self, MailError> {
+        let runtime =
+            runtime::Builder::new_current_thread().enable_all().build().map_err(MailError::Runtime)?;
+        Ok(Self {
+            plan: plan.clone(),
+            tls: tls_parameters(plan)?,
+            timeout,
+            connection: None,
+            runtime: Some(runtime),
+        })
+    }
+
+    /// The answer is the server's last reply. After any failure the next mail gets a new connection.
+    pub(super) fn send(&mut self, mail: &Mail) -> Result<String, Undelivered> {
+        let runtime = self.runtime.take().expect("only drop leaves it empty");
+        let kept = self.connection.take();
+        // lettre's own timeout covers the connect alone. When ours is over, the connection goes with
+        // the future: nobody can know what the server makes of it.
+        let sent = runtime.block_on(async {
+            tokio::time::timeout(self.timeout, async {
+                let mut connection = self.connected(kept).await?;
+                let bytes = mail.message.formatted();
+                let reply = connection.send(mail.message.envelope(), &bytes).await.map_err(fate)?;
+                Ok((connection, reply))
+            })
+            .await
+        });
+        self.runtime = Some(runtime);
+
+        let (connection, reply) = sent.unwrap_or_else(|_elapsed| {
+            let timeout = humantime::format_duration(self.timeout);
+            Err(Undelivered::Blocked(format!("{} did not answer within {timeout}", self.server())))
+        })?;
+        self.connection = Some(connection);
+        Ok(format!("{} {}", reply.code(), reply.message().collect::<Vec<_>>().join(" ")))
+    }
+
+    async fn connected(&self, kept: Option<AsyncSmtpConnection>) -> Result<AsyncSmtpConnection, Undelivered> {
+        if let Some(mut connection) = kept {
+            // Servers hang up on idle clients: better to find out before the mail is on its way.
+            if connection.test_connected().await {
+                return Ok(connection);
+            }
+        }
+        self.connect().await
+    }
+
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Undelivered> {
+        let server = (self.plan.host.as_str(), self.plan.port);
+        let name = ClientId::default();
+        let implicit = (self.plan.encryption == SmtpEncryption::Tls).then(|| self.tls.clone());
+        let is_tls = implicit.is_some();
+        let mut connection =
+            AsyncSmtpConnection::connect_tokio1(server, None, &name, implicit, None)
+                .await
+                .map_err(|error| if is_tls { self.no_tls(&error) } else { self.no_connection(&error) })?;
+
+        match (self.plan.encryption, connection.can_starttls()) {
+            (SmtpEncryption::StartTls | SmtpEncryption::Opportunistic, true) => {
+                connection.starttls(self.tls.clone(), &name).await.map_err(|error| self.no_tls(&error))?
+            }
+            (SmtpEncryption::StartTls, false) => {
+                return Err(Undelivered::Blocked(format!(
+                    "{} offers no STARTTLS, which the sink's `smtp` requires (use smtps:// if it speaks TLS \
+                     from the first byte)",
+                    self.server()
+                )));
+            }
+            (SmtpEncryption::Opportunistic, false) | (SmtpEncryption::Tls, _) => {}
+        }
+        self.login(&mut connection).await?;
+        Ok(connection)
+    }
+
+    async fn login(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Undelivered> {
+        let Some((user, password)) = &self.plan.credentials else { return Ok(()) };
+        if !connection.is_encrypted() && !is_loopback(&self.plan.host) {
+            return Err(Undelivered::Blocked(format!(
+                "{} offers no TLS and credentials are not sent in clear text: use smtps://, or a server with \
+                 STARTTLS",
+                self.server()
+            )));
+        }
+        let credentials = Credentials::new(user.clone(), password.expose().to_string());
+        match connection.auth(DEFAULT_MECHANISMS, &credentials).await {
+            Ok(_welcome) => Ok(()),
+            Err(error) => Err(Undelivered::Blocked(format!(
+                "{} does not let us log in: {error} (check the user name and password of the sink's `smtp`)",
+                self.server()
+            ))),
+        }
+    }
+
+    fn no_connection(&self, error: &Error) -> Undelivered {
+        Undelivered::Blocked(format!("no connection to {}: {error}", self.server()))
+    }
+
+    fn no_tls(&self, error: &Error) -> Undelivered {
+        Undelivered::Blocked(format!(
+            "no TLS connection to {}: {error} (if its certificate is of a CA of its own, name that in `ca_file`)",
+            self.server()
+        ))
+    }
+
+    fn server(&self) -> String {
+        format!("the mail server {}:{}", self.plan.host, self.plan.port)
+    }
+}
+
+impl Drop for Smtp {
+    fn drop(&mut self) {
+        let Some(runtime) = self.runtime.take() else { return };
+        if let Some(mut connection) = self.connection.take() {
+            // RFC 5321 wants a QUIT; the process does not wait for the answer longer than this.
+            let goodbye = async { tokio::time::timeout(Duration::from_secs(1), connection.quit()).await };
+            let _either_way = runtime.block_on(goodbye);
+        }
+        // A look-up that hangs in the resolver would hold up an ordinary drop.
+        runtime.shutdown_background();
+    }
+}
+
+/// The fate of a mail whose transmission failed.
+fn fate(error: Error) -> Undelivered {
+    match error.status().map(u16::from) {
+        // The server is about to hang up: nothing to do with this mail.
+        Some(421) => Undelivered::Blocked(format!("the mail server closes the connection: {error}")),
+        // RFC 4954: it wants a login, or a better one. No fault of the mail, and ours to mend.
+        Some(530 | 534 | 535 | 538) => Undelivered::Blocked(format!(
+            "the mail server wants a login: {error} (check the user name and password of the sink's `smtp`)"
+        )),
+        Some(_) if error.is_permanent() => Undelivered::Refused(format!("the mail server refuses: {error}")),
+        Some(_) => Undelivered::Later(format!("the mail server puts off: {error}")),
+        // lettre's "client" errors in a send are about what the server can't carry: addresses beyond
+        // ASCII without SMTPUTF8.
+        None if error.is_client() => Undelivered::Refused(format!("the mail can't be sent: {error}")),
+        None => Undelivered::Blocked(format!("the connection to the mail server broke: {error}")),
+    }
+}
+
+/// Whoever takes plain text when TLS isn't offered gains nothing from refusing an unknown certificate, and
+/// many a local relay has one. With credentials to protect, or a CA given, certificates are checked.
+fn tls_parameters(plan: &SmtpPlan) -> Result<TlsParameters, MailError> {
+    let unverified = match plan.encryption {
+        SmtpEncryption::Opportunistic => plan.credentials.is_none() && plan.ca_file.is_none(),
+        SmtpEncryption::StartTls | SmtpEncryption::Tls => false,
+    };
+    let mut tls = TlsParameters::builder(plan.host.clone())
+        .dangerous_accept_invalid_certs(unverified)
+        .dangerous_accept_invalid_hostnames(unverified);
+    if let Some(path) = &plan.ca_file {
+        for certificate in ca_certificates(path)? {
+            tls = tls.add_root_certificate(certificate);
+        }
+    }
+    tls.build().map_err(MailError::Tls)
+}
+
+fn ca_certificates(path: &Path) -> Result<Vec<Certificate>, MailError> {
+    const END: &str = "-----END CERTIFICATE-----";
+    let unusable = |reason: String| MailError::CaCertificate { path: path.into(), reason };
+    let pem = fs::read_to_string(path).map_err(|source| MailError::CaFile { path: path.into(), source })?;
+    // One at a time: of several in one piece only the first would count.
+    let certificates: Vec<_> = pem
+        .split_inclusive(END)
+        .filter(|one| one.ends_with(END))
+        .map(|one| Certificate::from_pem(one.as_bytes()).map_err(|error| unusable(format!(": {error}"))))
+        .collect::<Result<_, _>>()?;
+    if certificates.is_empty() { Err(unusable(String::new())) } else { Ok(certificates) }
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
