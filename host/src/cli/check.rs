@@ -1,6 +1,6 @@
 //! `wasmill check`: everything that is wrong with a pipeline, without running it or reaching a broker.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::Table;
@@ -19,21 +19,13 @@ use crate::config::{self, Overrides, Problem};
 /// Example: wasmill check --config shop/pipeline.toml
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The pipeline.
-    #[arg(long, value_name = "FILE", default_value = "pipeline.toml")]
-    config: PathBuf,
-
-    /// Brokers instead of those of the pipeline: "host:9092,…" or "embedded".
-    #[arg(long, value_name = "LIST", env = "WASMILL_KAFKA_BROKERS")]
-    brokers: Option<String>,
-
     /// Prints one JSON object, on stdout.
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(args: Args) -> miette::Result<ExitCode> {
-    let (plan, errors, warnings) = match config::load(&args.config, &Overrides { brokers: args.brokers }) {
+pub fn run(path: &Path, overrides: &Overrides, args: &Args) -> miette::Result<ExitCode> {
+    let (plan, errors, warnings) = match config::load(path, overrides) {
         Ok(loaded) => (Some(loaded.plan), Vec::new(), loaded.warnings),
         Err(found) => (None, found.errors, found.warnings),
     };

@@ -32,6 +32,8 @@ use problem::Text;
 pub struct Overrides {
     /// `--brokers`, or $WASMILL_KAFKA_BROKERS.
     pub brokers: Option<String>,
+    /// `--instance`, or $WASMILL_INSTANCE.
+    pub instance: Option<String>,
 }
 
 #[derive(Debug)]
