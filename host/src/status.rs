@@ -120,9 +120,7 @@ impl Status {
     }
 
     pub fn add_subscriber(&self, report: SubscriberStatus) {
-        self.lock()
-            .subscribers
-            .insert(report.name.clone(), Subscriber { report, shards: BTreeMap::new() });
+        self.lock().subscribers.insert(report.name.clone(), Subscriber { report, shards: BTreeMap::new() });
     }
 
     /// Adds to a subscriber's counters, or changes what else it shows.
