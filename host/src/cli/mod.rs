@@ -2,12 +2,9 @@
 //! the exit code is 0, 1 (it didn't work) or 2 (usage).
 
 mod check;
-mod invoke;
-mod run;
-mod simulate;
-mod trace;
 
-use std::io::IsTerminal;
+mod run;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -52,9 +49,6 @@ struct Pipeline {
 enum Verb {
     Run(run::Args),
     Check(check::Args),
-    Invoke(invoke::Args),
-    Simulate(simulate::Args),
-    Trace(trace::Args),
 }
 
 /// The whole program.
@@ -64,9 +58,6 @@ pub fn main() -> ExitCode {
     let result = match cli.verb {
         Verb::Run(args) => cli.pipeline.plan().and_then(|plan| run::run(&plan, &args)),
         Verb::Check(args) => check::run(&cli.pipeline.config, &cli.pipeline.overrides(), &args),
-        Verb::Invoke(args) => cli.pipeline.plan().and_then(|plan| invoke::run(&plan, args)),
-        Verb::Simulate(args) => cli.pipeline.plan().and_then(|plan| simulate::run(&plan, args)),
-        Verb::Trace(args) => cli.pipeline.plan().and_then(|plan| trace::run(&plan, args)),
     };
     result.unwrap_or_else(|report| {
         // Colours and drawn lines are for terminals; the handler sees to that by itself.

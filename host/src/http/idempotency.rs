@@ -12,9 +12,9 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
-use super::ingress::PublishError;
 use super::recent::Recent;
 use crate::event::Position;
+use crate::log::PublishError;
 
 pub(super) type Outcome = Result<Position, PublishError>;
 

@@ -15,8 +15,6 @@
 //! Two processes that get the same key at the same moment publish it twice: each learns of the other's
 //! record from the topic only. Send repetitions to the same one, or accept the same open case.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,34 +25,10 @@ use tokio::sync::{Semaphore, watch};
 use super::idempotency::{Claim, Fingerprint, Outcome};
 use super::view::View;
 use crate::event::{Position, Record};
+use crate::log::{Publish, PublishError};
 
 /// Records on their way to the broker, at most; more requests get 503 at once.
 const SLOTS: u32 = 2048;
-
-/// Where accepted requests go: a producer that answers when the broker has acknowledged.
-pub trait Publish: Send + Sync + 'static {
-    /// Must answer within about `timeout`, since requests wait for it and a shutdown does.
-    fn publish(&self, record: Record, timeout: Duration) -> Publishing<'_>;
-}
-
-pub type Publishing<'a> = Pin<Box<dyn Future<Output = Result<Position, PublishError>> + Send + 'a>>;
-
-/// Why there is no acknowledgement, and so what the client may do.
-#[derive(Clone, Debug, Error)]
-pub enum PublishError {
-    /// No answer in time: the record may have been written nevertheless.
-    #[error("the broker didn't acknowledge: {0}")]
-    Unavailable(String),
-    /// Not written: larger than brokers take.
-    #[error("the record is too large: {0}")]
-    TooLarge(String),
-    /// Not written: too much is on its way already.
-    #[error("too much is on its way to the broker")]
-    Overloaded,
-    /// Not written: no permission, no such topic.
-    #[error("the broker refused the record: {0}")]
-    Refused(String),
-}
 
 pub(super) struct Ingress {
     publisher: Arc<dyn Publish>,

@@ -37,9 +37,9 @@ use axum::routing::get;
 use thiserror::Error;
 
 use crate::config::plan::HttpPlan;
+use crate::log::Publish;
 use crate::status::Status;
 
-pub use ingress::{Publish, PublishError, Publishing};
 pub use server::serve;
 pub use view::View;
 

@@ -19,7 +19,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::idempotency::fingerprint;
-use super::ingress::{Ingress, PublishError, Submission, SubmitError, check_id, derived_id};
+use super::ingress::{Ingress, Submission, SubmitError, check_id, derived_id};
 use super::problem::{Fault, Problem};
 use super::representation;
 use super::schema::Schema;
@@ -27,6 +27,7 @@ use super::view::{Lookup, View};
 use super::{json, now_us, trace_context};
 use crate::config::plan::ResourcePlan;
 use crate::event::{Header, Record, headers};
+use crate::log::PublishError;
 
 /// On published records: `POST` or `PUT`, for handlers to whom that is a difference.
 pub(super) const HTTP_METHOD: &str = "http-method";

@@ -75,11 +75,7 @@ impl Threads {
     }
 
     /// Reads the topics of all views from their beginning, and on.
-    pub(super) fn feed_view(
-        &mut self,
-        cluster: &Cluster,
-        view: View,
-    ) -> miette::Result<()> {
+    pub(super) fn feed_view(&mut self, cluster: &Cluster, view: View) -> miette::Result<()> {
         let topics = view.topics();
         let cluster = cluster.clone();
         self.spawn("http-view".into(), move |stop| {
@@ -194,7 +190,7 @@ fn follow(cluster: &Cluster, topics: &[Arc<str>], view: &View, stop: &Stop) -> R
     let mut caught_up = false;
     while !stop.stopped() {
         for event in tail.poll(VIEW_BATCH, VIEW_WAIT).map_err(|error| error.to_string())? {
-            view.apply(event);
+            view.apply(&event);
         }
         if !caught_up && tail.caught_up() {
             caught_up = true;

@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::config::plan::{HttpPlan, ResourcePlan};
 use crate::event::{Event, Header, Position, Record};
+use crate::log::{PublishError, Publishing};
 
 /// A topic of one partition for each name, all in one list.
 #[derive(Clone)]

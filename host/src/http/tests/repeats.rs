@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::{header, headers};
+use crate::log::PublishError;
 
 const BODY: &str = r#"{"grams":1}"#;
 
