@@ -10,23 +10,33 @@ use serde::Serialize;
 
 use crate::config::plan::{Brokers, MailPlan, Plan};
 use crate::config::{self, Overrides, Problem};
+use crate::supervisor::{VersionErrors, load_versions};
 
-/// Checks pipeline.toml and everything that it refers to.
+/// Check pipeline.toml and everything that it refers to, components included
 ///
 /// Prints every error with its file, line and column, and what to do about it; exits with 1 if there are
 /// any. Warnings, such as topics that nobody publishes or reads, change nothing.
-///
-/// Example: wasmill check --config shop/pipeline.toml
 #[derive(Debug, clap::Args)]
-pub struct Args {
-    /// Prints one JSON object, on stdout.
+#[command(after_help = "\
+Examples:
+  wasmill check
+  wasmill check --config shop/pipeline.toml --json")]
+pub(super) struct Args {
+    /// Print one JSON object, on standard output
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(path: &Path, overrides: &Overrides, args: &Args) -> miette::Result<ExitCode> {
+pub(super) fn run(path: &Path, overrides: &Overrides, args: &Args) -> miette::Result<ExitCode> {
     let (plan, errors, warnings) = match config::load(path, overrides) {
-        Ok(loaded) => (Some(loaded.plan), Vec::new(), loaded.warnings),
+        Ok(loaded) => {
+            let errors = match load_versions(&loaded) {
+                Ok(_) => Vec::new(),
+                Err(VersionErrors::Components(errors)) => errors,
+                Err(VersionErrors::Engine(error)) => return Err(error.into()),
+            };
+            (Some(loaded.plan), errors, loaded.warnings)
+        }
         Err(found) => (None, found.errors, found.warnings),
     };
     let ok = errors.is_empty();
@@ -112,4 +122,74 @@ fn summary(plan: &Plan) -> String {
 
 fn list(topics: &[std::sync::Arc<str>]) -> String {
     if topics.is_empty() { "nothing".into() } else { topics.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The preambles of an empty core module and of an empty component.
+    const CORE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn a_component_that_can_t_run_is_an_error_at_the_line_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in [("text", b"(module)" as &[u8]), ("core", CORE), ("empty", COMPONENT)] {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let mut toml = String::from("kafka.brokers = 'embedded'\n");
+        for name in ["core", "empty", "missing", "text"] {
+            toml += &format!("[handlers.{name}]\ncomponent = '{name}'\nsubscribe = ['a']\n");
+        }
+        let file = folder.path().join("pipeline.toml");
+        std::fs::write(&file, &toml).unwrap();
+
+        let problems = link(&config::load(&file, &Overrides::default()).unwrap()).unwrap();
+        let told: Vec<(usize, &str)> = problems
+            .iter()
+            .map(|problem| (problem.line_and_column().unwrap().0, problem.message.as_str()))
+            .collect();
+        let expected = [
+            (3, "`core`: ", "is a core WebAssembly module, not a component"),
+            (6, "`empty`: ", "it exports no function `handle`"),
+            (9, "`missing`: ", "there is no component at"),
+            (12, "`text`: ", "is not WebAssembly"),
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for ((line, message), (at, handler, fault)) in told.iter().zip(expected) {
+            assert!(
+                *line == at && message.starts_with(handler) && message.contains(fault),
+                "{line}: {message}"
+            );
+        }
+        assert!(problems.iter().all(|problem| problem.help.is_some()), "{problems:#?}");
+    }
+
+    #[test]
+    fn the_summary_says_who_reads_what_and_writes_where() {
+        let toml = "name = 'shop'
+            kafka.brokers = 'kafka:9092'
+            http.resources.orders = { topic = 'orders', key = 'id' }
+            handlers.format = { component = 'f', subscribe = ['orders'], publish = ['mails', 'b'] }
+            handlers.end = { component = 'e', subscribe = ['b'] }
+            sinks.mail = { subscribe = ['mails'], smtp = 'smtps://mail' }";
+        let overrides = Overrides::default();
+        let loaded =
+            config::parse(toml.into(), "/shop/pipeline.toml".as_ref(), &|_| None, &overrides).unwrap();
+        let lines: Vec<String> = summary(&loaded.plan)
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "shop is fine: 6 topics on kafka:9092",
+                "/orders HTTP → orders",
+                "end b → nothing wasmill.shop.end",
+                "format orders → mails, b wasmill.shop.format",
+                "mail mails → mail:465 wasmill.shop.mail",
+            ]
+        );
+    }
 }

@@ -10,8 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::plan::Plan;
-use crate::config::{self, Overrides};
+use crate::config::{self, Loaded, Overrides};
 use crate::telemetry::{self, LogFormat};
 
 /// Runs sandboxed WebAssembly components on Kafka events, exactly once.
@@ -56,7 +55,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     telemetry::init(cli.log_format);
     let result = match cli.verb {
-        Verb::Run(args) => cli.pipeline.plan().and_then(|plan| run::run(&plan, &args)),
+        Verb::Run(args) => cli.pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
         Verb::Check(args) => check::run(&cli.pipeline.config, &cli.pipeline.overrides(), &args),
     };
     result.unwrap_or_else(|report| {
@@ -71,11 +70,11 @@ impl Pipeline {
         Overrides { brokers: self.brokers.clone(), instance: self.instance.clone() }
     }
 
-    fn plan(&self) -> miette::Result<Plan> {
-        let loaded = config::load(&self.config, &self.overrides())?;
-        for warning in loaded.warnings {
+    fn load(&self) -> miette::Result<Loaded> {
+        let mut loaded = config::load(&self.config, &self.overrides())?;
+        for warning in loaded.warnings.drain(..) {
             eprintln!("{:?}", miette::Report::new(warning));
         }
-        Ok(loaded.plan)
+        Ok(loaded)
     }
 }

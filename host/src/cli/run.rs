@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::config::plan::Plan;
+use crate::config::Loaded;
 use crate::supervisor::{self, Ended};
 
 /// Run the pipeline until SIGINT or SIGTERM, then drain
@@ -17,8 +17,8 @@ Examples:
   wasmill run --brokers embedded             on a broker in memory, for trying things out")]
 pub(super) struct Args {}
 
-pub(super) fn run(plan: &Plan, _args: &Args) -> miette::Result<ExitCode> {
-    match supervisor::run(plan)? {
+pub(super) fn run(loaded: &Loaded, _args: &Args) -> miette::Result<ExitCode> {
+    match supervisor::run(loaded)? {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         // Threads that are stuck in a call can't be joined: leave without them.
         Ended::Abandoned => std::process::exit(1),

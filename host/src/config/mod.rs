@@ -9,9 +9,14 @@ mod document;
 mod interpolate;
 pub mod plan;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod raw;
+mod schema;
 mod smtp;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod units;
 
@@ -21,7 +26,7 @@ use std::sync::Arc;
 use miette::Severity;
 
 pub use problem::{ConfigErrors, Places, Problem};
-pub use raw::schema;
+pub use schema::schema;
 
 use document::{Document, Surroundings};
 use plan::Plan;
@@ -91,7 +96,7 @@ fn build(
     };
     let root = absolute.parent().unwrap_or(&absolute);
     let values = document.values(&Surroundings { env, root });
-    structure::check(document, &values, &raw::schema());
+    structure::check(document, &values, &schema());
     if document.has_errors() {
         return None;
     }

@@ -17,8 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use versions::{Loaded, load_versions};
+pub use versions::{VersionErrors, Versions, load_versions};
 
+use crate::config::Loaded;
 use crate::config::plan::{Brokers, HttpPlan, Plan};
 use crate::http;
 use crate::log::kafka::Cluster;
@@ -41,9 +42,10 @@ pub enum Ended {
 }
 
 /// Runs the plan until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
-pub fn run(plan: &Plan) -> miette::Result<Ended> {
+pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
+    let plan = &loaded.plan;
     // Whatever can be wrong is found before anything is started.
-    let versions = load_versions(plan)?;
+    let versions = load_versions(loaded)?;
     let runtime = runtime()?;
     let listener = plan.http.as_ref().map(|http| bind(&runtime, http)).transpose()?;
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
