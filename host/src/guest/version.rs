@@ -16,6 +16,9 @@ use super::engine::Engine;
 use super::inspect::{self, Mismatch};
 use super::store::State;
 
+/// Bytes of a WebAssembly page.
+const PAGE: usize = 64 * 1024;
+
 /// Ready to be instantiated; cheap to clone. Handlers share it, and replace it between two batches.
 #[derive(Clone)]
 pub struct Version {
@@ -55,7 +58,10 @@ pub enum LoadError {
     CoreModule { path: PathBuf },
 
     #[error("{} can't be compiled: {reason}", .path.display())]
-    #[diagnostic(help("the file is damaged, or needs WebAssembly features that Wasmill doesn't offer"))]
+    #[diagnostic(help(
+        "the file is damaged, needs WebAssembly features that Wasmill doesn't offer, or starts with more \
+         memory than the biggest `limits.memory` in pipeline.toml"
+    ))]
     Invalid { path: PathBuf, reason: String },
 
     #[error("{} is a component of another world: {}", .path.display(), list(.mismatches))]
@@ -100,8 +106,8 @@ impl Version {
         let initial_memory = component
             .resources_required()
             .and_then(|required| required.max_initial_memory_size)
-            .and_then(|bytes| usize::try_from(bytes).ok())
-            .unwrap_or(0);
+            .and_then(|pages| usize::try_from(pages).ok())
+            .map_or(0, |pages| pages.saturating_mul(PAGE));
         let digest = format!("{:x}", Sha256::digest(bytes)).into();
         let inner = Inner { engine: engine.clone(), linked, path: path.into(), digest, initial_memory };
         Ok(Self { inner: Arc::new(inner) })
