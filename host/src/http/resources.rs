@@ -336,7 +336,12 @@ fn record_headers(method: &Method, request: &HeaderMap, idempotency_key: Option<
 
 /// What the broker said goes to the log, not to the client: it may name hosts and users.
 fn refusal(error: SubmitError) -> Problem {
-    tracing::warn!(%error, "a request was not accepted");
+    match &error {
+        SubmitError::Publish(PublishError::Overloaded) | SubmitError::KeyTaken | SubmitError::Rebuilding => {
+            tracing::debug!(%error, "a request was not accepted");
+        }
+        SubmitError::Publish(_) => tracing::warn!(%error, "a request was not accepted"),
+    }
     match error {
         SubmitError::Publish(PublishError::Unavailable(_)) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -19,7 +19,7 @@ use crate::config::plan::ResourcePlan;
 use crate::event::{Event, Position, header, headers};
 
 /// Of one resource: payloads, headers and what it takes to keep them.
-const MAX_BYTES: usize = 256 << 20;
+const MAX_BYTES: usize = 128 << 20;
 
 /// Shared by the ingress and the thread that reads the topics; cheap to clone.
 #[derive(Clone)]
