@@ -15,6 +15,7 @@ mod probes;
 mod problem;
 mod recent;
 mod representation;
+mod request;
 mod resources;
 pub mod schema;
 mod server;
