@@ -15,6 +15,7 @@ mod probes;
 mod problem;
 mod recent;
 mod representation;
+mod request;
 mod resources;
 pub mod schema;
 mod server;
@@ -26,7 +27,7 @@ pub mod view;
 mod tests;
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
 use axum::extract::Request;
@@ -55,7 +56,9 @@ pub const RESERVED: &[&str] = &["healthz", "readyz", "status", "metrics", "opena
 pub struct App {
     router: Router,
     ingress: Arc<Ingress>,
-    header_timeout: std::time::Duration,
+    header_timeout: Duration,
+    /// Beyond it, clients wait in the listener's backlog.
+    max_connections: usize,
 }
 
 #[derive(Debug, Error)]
@@ -105,7 +108,7 @@ impl App {
                     .detail("The Allow header lists those that it takes.")
             })
             .layer(middleware::from_fn(log_access));
-        Ok((Self { router, ingress, header_timeout: plan.header_timeout }, view))
+        Ok((Self { router, ingress, header_timeout: plan.header_timeout, max_connections: 1024 }, view))
     }
 }
 

@@ -29,7 +29,11 @@ pub(super) fn describe(plan: &HttpPlan) -> Value {
             "parameters": {
                 "Id": {
                     "name": "id", "in": "path", "required": true,
-                    "schema": { "type": "string", "minLength": 1, "maxLength": 255 },
+                    "description": "At most 255 bytes of UTF-8, no control characters, no dot segment.",
+                    "schema": {
+                        "type": "string", "minLength": 1, "maxLength": 255,
+                        "pattern": "^(?!\\.{1,2}$)[^\\x00-\\x1f\\x7f-\\x9f]+$",
+                    },
                 },
                 "IdempotencyKey": {
                     "name": "Idempotency-Key", "in": "header",

@@ -45,12 +45,15 @@ struct Record<'a> {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "snake_case")]
 enum Payload<'a> {
-    Payload(&'a RawValue),
-    PayloadText(&'a str),
-    PayloadBase64(String),
+    #[serde(rename = "payload")]
+    Json(&'a RawValue),
+    #[serde(rename = "payload_text")]
+    Text(&'a str),
+    #[serde(rename = "payload_base64")]
+    Base64(String),
     /// A null payload: the key was deleted.
+    #[serde(rename = "tombstone")]
     Tombstone(bool),
 }
 
@@ -166,9 +169,9 @@ fn accepted<'a>(state: &State, plan: &'a ResourcePlan) -> Option<Accepted<'a>> {
 fn payload(latest: &Latest) -> Payload<'_> {
     let Some(bytes) = &latest.payload else { return Payload::Tombstone(true) };
     match (serde_json::from_slice(bytes), std::str::from_utf8(bytes)) {
-        (Ok(json), _) => Payload::Payload(json),
-        (Err(_), Ok(text)) => Payload::PayloadText(text),
-        (Err(_), Err(_)) => Payload::PayloadBase64(STANDARD.encode(bytes)),
+        (Ok(json), _) => Payload::Json(json),
+        (Err(_), Ok(text)) => Payload::Text(text),
+        (Err(_), Err(_)) => Payload::Base64(STANDARD.encode(bytes)),
     }
 }
 

@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
@@ -22,6 +21,7 @@ use super::idempotency::fingerprint;
 use super::ingress::{Ingress, Submission, SubmitError, check_id, derived_id};
 use super::problem::{Fault, Problem};
 use super::representation;
+use super::request::{check_content_type, idempotency_key, path_id, read_body};
 use super::schema::Schema;
 use super::view::{Lookup, View};
 use super::{json, now_us, trace_context};
@@ -32,7 +32,6 @@ use crate::log::PublishError;
 /// On published records: `POST` or `PUT`, for handlers to whom that is a difference.
 pub(super) const HTTP_METHOD: &str = "http-method";
 
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const DEFAULT_LIMIT: usize = 50;
 pub(super) const MAX_LIMIT: usize = 1000;
 
@@ -232,93 +231,6 @@ impl Resource {
     }
 }
 
-fn path_id(id: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
-    let bad = |detail: String| {
-        Problem::new(StatusCode::BAD_REQUEST, "id", "The path's last segment can't be an id").detail(detail)
-    };
-    let Path(id) = id.map_err(|rejection| bad(rejection.body_text()))?;
-    check_id(&id).map_err(|reason| bad(format!("It {reason}.")))?;
-    Ok(id)
-}
-
-fn check_content_type(request: &HeaderMap) -> Result<(), Problem> {
-    let content_type = request.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let essence = content_type.and_then(|t| t.split(';').next()).map(|t| t.trim().to_ascii_lowercase());
-    match essence.as_deref() {
-        Some("application/json") => Ok(()),
-        Some(other) if other.starts_with("application/") && other.ends_with("+json") => Ok(()),
-        Some(_) | None => {
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media-type", "This resource takes JSON")
-                .detail("Send the body with Content-Type: application/json."))
-        }
-    }
-}
-
-/// The draft has a structured-field string, in quotes; most clients send it bare. Both are the same key.
-fn idempotency_key(request: &HeaderMap) -> Result<Option<String>, Problem> {
-    let mut values = request.get_all(IDEMPOTENCY_KEY).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let key = value.to_str().ok().map(|v| v.strip_prefix('"').and_then(|v| v.strip_suffix('"')).unwrap_or(v));
-    match (key, values.next()) {
-        (Some(key), None) if is_idempotency_key(key) => Ok(Some(key.into())),
-        (Some(_) | None, _) => {
-            Err(Problem::new(StatusCode::BAD_REQUEST, "idempotency-key", "Bad Idempotency-Key")
-                .detail("It must come once, with 1 to 255 visible ASCII characters, in quotes or without."))
-        }
-    }
-}
-
-pub(super) fn is_idempotency_key(key: &str) -> bool {
-    (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
-}
-
-/// All of the body, or the problem. A body that is too large is read to its end all the same (up to a point),
-/// and thrown away: closing on a client that still sends would reset the connection before it reads why.
-async fn read_body(
-    request: &HeaderMap,
-    mut body: Body,
-    limit: usize,
-    timeout: Duration,
-) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large")
-            .detail(format!("At most {limit} bytes are taken."))
-            .close()
-    };
-    let most_discarded = limit.saturating_mul(4).max(16 << 20);
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limit && (request.contains_key(header::EXPECT) || announced > most_discarded) {
-        return Err(too_large());
-    }
-    let mut kept = BytesMut::new();
-    let mut read = 0;
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(bytes) = frame?.into_data() else { continue };
-            read += bytes.len();
-            if read <= limit {
-                kept.extend_from_slice(&bytes);
-            } else if read > most_discarded {
-                break;
-            }
-        }
-        Ok::<_, axum::Error>(())
-    };
-    let outcome = tokio::time::timeout(timeout, reading).await;
-    match outcome {
-        _ if read > limit => Err(too_large()),
-        Ok(Ok(())) => Ok(kept.freeze()),
-        Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, "body", "The body broke off")
-            .detail(error.to_string())
-            .close()),
-        Err(_elapsed) => {
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body took too long")
-                .detail(format!("It must be complete within {} ms.", timeout.as_millis()))
-                .close())
-        }
-    }
-}
-
 fn record_headers(method: &Method, request: &HeaderMap, idempotency_key: Option<String>) -> Vec<Header> {
     let traceparent = request
         .get(headers::TRACEPARENT)
@@ -337,7 +249,12 @@ fn record_headers(method: &Method, request: &HeaderMap, idempotency_key: Option<
 
 /// What the broker said goes to the log, not to the client: it may name hosts and users.
 fn refusal(error: SubmitError) -> Problem {
-    tracing::warn!(%error, "a request was not accepted");
+    match &error {
+        SubmitError::Publish(PublishError::Overloaded) | SubmitError::KeyTaken | SubmitError::Rebuilding => {
+            tracing::debug!(%error, "a request was not accepted");
+        }
+        SubmitError::Publish(_) => tracing::warn!(%error, "a request was not accepted"),
+    }
     match error {
         SubmitError::Publish(PublishError::Unavailable(_)) => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,

@@ -25,11 +25,10 @@ impl Schema {
         compiler.enable_format_assertions();
         compiler.use_loader(Box::new(boon::SchemeUrlLoader::new()));
         let mut schemas = Schemas::new();
-        let root = compiler
-            .add_resource(URL, schema.clone())
-            .and_then(|()| compiler.compile(URL, &mut schemas))
-            // The alternate form names each place in the schema and what is wrong there.
-            .map_err(|error| BadSchema(format!("{error:#}")))?;
+        // The alternate form names each place in the schema and what is wrong there.
+        let bad = |error| BadSchema(format!("{error:#}"));
+        compiler.add_resource(URL, schema.clone()).map_err(bad)?;
+        let root = compiler.compile(URL, &mut schemas).map_err(bad)?;
         Ok(Self { schemas, root })
     }
 

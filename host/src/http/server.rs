@@ -19,8 +19,6 @@ use tokio::task::JoinSet;
 
 use super::App;
 
-/// Beyond it, clients wait in the listener's backlog.
-const MAX_CONNECTIONS: usize = 1024;
 /// Request line and headers; more gets 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// How long requests under way may take to end once the shutdown has begun.
@@ -29,7 +27,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 /// Serves until `shutdown` completes, then answers what is under way, for [`DRAIN`] at most, and closes.
 /// Records on their way to the broker are waited for as well, also those whose clients have gone.
 pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let slots = Arc::new(Semaphore::new(app.max_connections));
     let graceful = GracefulShutdown::new();
     // Owns every connection's task: dropping it ends them.
     let mut connections = JoinSet::new();

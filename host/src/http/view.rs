@@ -19,7 +19,7 @@ use crate::config::plan::ResourcePlan;
 use crate::event::{Event, Position, header, headers};
 
 /// Of one resource: payloads, headers and what it takes to keep them.
-const MAX_BYTES: usize = 256 << 20;
+const MAX_BYTES: usize = 128 << 20;
 
 /// Shared by the ingress and the thread that reads the topics; cheap to clone.
 #[derive(Clone)]
@@ -248,7 +248,7 @@ impl Resource {
             header(&event.headers, headers::IDEMPOTENCY_KEY).and_then(|key| std::str::from_utf8(key).ok());
         let method = header(&event.headers, super::resources::HTTP_METHOD);
         if let (Some(key), Some(method), Some(payload)) = (key, method, &event.payload)
-            && super::resources::is_idempotency_key(key)
+            && super::request::is_idempotency_key(key)
         {
             store.idempotency.seen(key, fingerprint(method, payload), &event.position, time);
         }

@@ -103,9 +103,7 @@ async fn a_shutdown_answers_what_is_under_way_and_takes_nothing_new() {
 #[tokio::test]
 async fn a_shutdown_waits_for_records_whose_clients_have_gone() {
     let server = server().await;
-    server.broker.mode.send_replace(Mode::Hold);
-    let gone = tokio::time::timeout(Duration::from_millis(100), server.post(r#"{"grams":1}"#)).await;
-    assert!(gone.is_err());
+    hang_up(&server, server.post(r#"{"grams":1}"#)).await;
     server.stop.send(()).unwrap();
     let mut serving = server.serving;
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut serving).await.is_err());
@@ -125,4 +123,31 @@ async fn a_shutdown_ends_within_its_deadline_whatever_clients_and_brokers_do() {
     until(|| server.broker.mode.receiver_count() == 1).await;
     server.stop.send(()).unwrap();
     tokio::time::timeout(Duration::from_secs(8), server.serving).await.expect("in time").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_are_capped_and_the_next_one_gets_its_turn() {
+    let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
+    let (mut app, _view) = App::new(&plan(), Status::new("test", "memory", false), broker).unwrap();
+    app.max_connections = 1;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(listener, app, async {
+        let _ = stopped.await;
+    }));
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(request).await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(request).await.unwrap();
+    let answered = second.read_exact(&mut byte);
+    tokio::pin!(answered);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut answered).await.is_err());
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(5), answered).await.expect("its turn").unwrap();
+    serving.abort();
 }

@@ -207,6 +207,15 @@ impl Server {
     }
 }
 
+/// Sends a request that the broker holds, and hangs up once it has reached the broker.
+async fn hang_up(server: &Server, request: impl Future<Output = Answer>) {
+    server.broker.mode.send_replace(Mode::Hold);
+    tokio::select! {
+        answer = request => panic!("answered {} before the broker did", answer.status),
+        () = until(|| server.broker.mode.receiver_count() == 1) => {}
+    }
+}
+
 /// Resolves when `condition` holds; fails after ten seconds.
 async fn until(mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

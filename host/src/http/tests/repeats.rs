@@ -72,7 +72,7 @@ async fn a_hundred_at_once_publish_one_record() {
         answers
     };
     let release = async {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        until(|| server.broker.mode.receiver_count() == 1).await;
         server.broker.mode.send_replace(Mode::Acknowledge);
     };
     let (answers, ()) = tokio::join!(requests, release);
@@ -83,9 +83,7 @@ async fn a_hundred_at_once_publish_one_record() {
 #[tokio::test]
 async fn a_client_that_hangs_up_finds_out_by_repeating() {
     let server = server().await;
-    server.broker.mode.send_replace(Mode::Hold);
-    let first = tokio::time::timeout(Duration::from_millis(100), server.post_with_key("k", BODY)).await;
-    assert!(first.is_err(), "no answer before the client hung up");
+    hang_up(&server, server.post_with_key("k", BODY)).await;
     server.broker.mode.send_replace(Mode::Acknowledge);
     let second = server.post_with_key("k", BODY).await;
     assert_eq!((second.status, second.header("idempotency-replayed")), (StatusCode::CREATED, Some("true")));
