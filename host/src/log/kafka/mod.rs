@@ -1,1 +1,184 @@
-//! Kafka, by librdkafka. The only room that names rdkafka.
+//! Kafka, real or embedded: the only room that names rdkafka.
+//!
+//! A [`Cluster`] is a broker list and how to speak to it. A shard takes a [`Committer`] and a [`Source`]
+//! from it, in this order (the committer ends what a killed predecessor left open); the HTTP ingress takes
+//! a [`Publisher`]; whoever only looks takes a [`Tail`]. All of them but the publisher belong to the
+//! thread that calls them.
+
+mod admin;
+mod client;
+mod committer;
+mod embedded;
+mod native;
+mod publisher;
+mod record;
+mod source;
+mod tail;
+
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use thiserror::Error;
+use tracing::warn;
+
+pub use committer::Committer;
+pub use publisher::{PublishError, Publisher};
+pub use source::{Membership, Source};
+pub use tail::{Start, Tail};
+
+use crate::config::plan::{Brokers, KafkaPlan, TopicPlan};
+use client::{Base, Plain, Voice};
+use embedded::Embedded;
+
+/// The limit of one blocking request to the broker.
+const CALL: Duration = Duration::from_secs(4);
+
+/// Cheap to clone. The embedded broker lives as long as any clone.
+#[derive(Clone)]
+pub struct Cluster {
+    base: Base,
+    embedded: bool,
+    /// Only in the process that runs it.
+    broker: Option<Arc<Embedded>>,
+    pipeline: Arc<str>,
+    instance: Arc<str>,
+}
+
+/// Why a client can't be made.
+#[derive(Debug, Error)]
+pub enum ConnectError {
+    #[error("kafka.properties: `{name}` can't be set: {reason}")]
+    Property { name: String, reason: String },
+    /// Heals by trying again.
+    #[error("the broker can't be reached: {0}")]
+    Unavailable(String),
+    #[error("{0}")]
+    Fatal(String),
+}
+
+impl Cluster {
+    /// Starts the embedded broker if the plan says so. Connects to nothing else yet; refuses properties
+    /// that would break what is promised.
+    pub fn connect(plan: &KafkaPlan, pipeline: &str) -> Result<Self, ConnectError> {
+        let (bootstrap, broker) = match &plan.brokers {
+            Brokers::Addresses(addresses) => (addresses.clone(), None),
+            Brokers::Embedded => {
+                let broker = Embedded::start()
+                    .map_err(|e| ConnectError::Fatal(format!("can't start the embedded broker: {e}")))?;
+                (broker.bootstrap(), Some(Arc::new(broker)))
+            }
+        };
+        Ok(Self {
+            base: Base::new(&bootstrap, plan)?,
+            embedded: broker.is_some(),
+            broker,
+            pipeline: pipeline.into(),
+            instance: plan.instance.as_str().into(),
+        })
+    }
+
+    /// Another process's broker, by the address that it prints: for `trace` and `simulate`. `embedded` says
+    /// that it is librdkafka's.
+    pub fn attach(bootstrap: &str, embedded: bool) -> Self {
+        Self {
+            base: Base::plain(bootstrap),
+            embedded,
+            broker: None,
+            pipeline: "attached".into(),
+            instance: format!("pid-{}", std::process::id()).into(),
+        }
+    }
+
+    pub fn bootstrap(&self) -> &str {
+        self.base.bootstrap()
+    }
+
+    pub fn is_embedded(&self) -> bool {
+        self.embedded
+    }
+
+    /// Creates the topics that are missing and returns their names. A topic that exists keeps its
+    /// partitions; where the plan says otherwise, a warning is logged. Blocks, some seconds at most.
+    pub fn ensure_topics(&self, topics: &[TopicPlan]) -> Result<Vec<Arc<str>>, ConnectError> {
+        match &self.broker {
+            Some(broker) => admin::create_embedded(broker, topics),
+            None if self.embedded => Ok(Vec::new()),
+            None => admin::create_missing(&self.base, topics),
+        }
+    }
+
+    /// `subscriber` is the handler's or the sink's name, `shard` its thread's number.
+    pub fn committer(&self, subscriber: &str, shard: u32) -> Result<Committer, ConnectError> {
+        let (pipeline, instance) = (&self.pipeline, &self.instance);
+        let transactional_id =
+            (!self.embedded).then(|| format!("wasmill.{pipeline}.{subscriber}.{instance}.{shard}"));
+        Committer::new(&self.base, transactional_id, format!("{subscriber}/{shard} committer"))
+    }
+
+    /// A member of `group`. Make the shard's [`Committer`] first.
+    pub fn source(
+        &self,
+        group: &str,
+        subscriber: &str,
+        shard: u32,
+        topics: &[Arc<str>],
+    ) -> Result<Source, ConnectError> {
+        let instance = (!self.embedded).then(|| format!("{}.{subscriber}.{shard}", self.instance));
+        Source::new(&self.base, group, instance.as_deref(), format!("{subscriber}/{shard} source"), topics)
+    }
+
+    pub fn publisher(&self) -> Result<Publisher, ConnectError> {
+        Publisher::new(&self.base)
+    }
+
+    /// Follows all partitions of `topics`, outside any group.
+    pub fn tail(&self, topics: &[Arc<str>], start: &Start) -> Result<Tail, ConnectError> {
+        Tail::new(&self.base, topics, start)
+    }
+
+    /// Whether a broker answers, asked by a connection of its own. Blocks up to `timeout` and a little.
+    pub fn ping(&self, timeout: Duration) -> Result<(), String> {
+        let prober = self.prober().map_err(|e| e.to_string())?;
+        prober.ping(timeout)
+    }
+
+    /// Keeps its connection, for asking again and again.
+    pub fn prober(&self) -> Result<Prober, ConnectError> {
+        let consumer = client::create(&self.base.plain_client(), Plain(Voice::new("prober")))?;
+        Ok(Prober { consumer })
+    }
+}
+
+/// Asks the broker for a sign of life.
+pub struct Prober {
+    consumer: BaseConsumer<Plain>,
+}
+
+impl Prober {
+    /// A metadata request without topics' details. Blocks up to `timeout`.
+    pub fn ping(&self, timeout: Duration) -> Result<(), String> {
+        // Serves log lines and errors; there is no group, so no records.
+        drop(self.consumer.poll(Duration::ZERO));
+        // Naming a topic keeps the answer small; it need not exist, and none is created by a consumer.
+        match self.consumer.fetch_metadata(Some("__consumer_offsets"), timeout) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+/// Lets go of a client on a thread of its own, because its destruction can block on the network. After
+/// `deadline` the thread is left alone: it ends with the process.
+fn retire(what: &'static str, deadline: Duration, end: impl FnOnce() + Send + 'static) {
+    let (done, ended) = mpsc::sync_channel(1);
+    let spawned = thread::Builder::new().name(format!("retire {what}")).spawn(move || {
+        end();
+        // Nobody listens after the deadline.
+        let _ = done.send(());
+    });
+    if spawned.is_err() || ended.recv_timeout(deadline).is_err() {
+        warn!(target: "wasmill::kafka", "a {what} did not close within {deadline:?}");
+    }
+}

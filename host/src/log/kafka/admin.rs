@@ -1,0 +1,142 @@
+//! Topics: which exist, and making those that don't.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use tracing::warn;
+
+use super::client::{self, Base, Plain, Voice};
+use super::embedded::Embedded;
+use super::{CALL, ConnectError};
+use crate::config::plan::TopicPlan;
+
+/// How long new topics may take to show in the metadata.
+const SHOWN: Duration = Duration::from_secs(15);
+
+pub(super) fn create_embedded(
+    broker: &Embedded,
+    topics: &[TopicPlan],
+) -> Result<Vec<Arc<str>>, ConnectError> {
+    let mut created = Vec::new();
+    for topic in topics {
+        let new = broker
+            .create_topic(&topic.name, topic.partitions)
+            .map_err(|e| ConnectError::Fatal(format!("can't create topic {}: {e}", topic.name)))?;
+        if new {
+            created.push(topic.name.clone());
+        }
+    }
+    Ok(created)
+}
+
+pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Arc<str>>, ConnectError> {
+    let admin: AdminClient<Plain> = client::create(&base.plain_client(), Plain(Voice::new("admin")))?;
+    let mut missing = Vec::new();
+    for topic in topics {
+        match partitions(&admin, &topic.name)? {
+            None => missing.push(topic),
+            Some(there) if there != topic.partitions => {
+                warn!(
+                    topic = &*topic.name,
+                    there,
+                    planned = topic.partitions,
+                    "the topic exists with another number of partitions; it stays as it is"
+                );
+            }
+            Some(_) => {}
+        }
+    }
+    if missing.is_empty() {
+        return Ok(Vec::new());
+    }
+
+    let new: Vec<NewTopic<'_>> = missing
+        .iter()
+        .map(|t| NewTopic::new(&t.name, t.partitions, TopicReplication::Fixed(t.replication)))
+        .collect();
+    let options = AdminOptions::new().operation_timeout(Some(SHOWN)).request_timeout(Some(SHOWN));
+    let results = wait_for(admin.create_topics(&new, &options))
+        .map_err(|e| ConnectError::Unavailable(format!("can't create topics: {e}")))?;
+    let mut created = Vec::new();
+    for (topic, result) in missing.iter().zip(results) {
+        match result {
+            Ok(_) => created.push(topic.name.clone()),
+            // Another host was faster.
+            Err((_, Code::TopicAlreadyExists)) => {}
+            Err((name, code)) => {
+                return Err(ConnectError::Fatal(format!(
+                    "can't create topic {name}: {code}; {}",
+                    remedy(code)
+                )));
+            }
+        }
+    }
+
+    // The controller knows them; the brokers hear of them a moment later, and there is no event for that.
+    let until = Instant::now() + SHOWN;
+    for topic in &missing {
+        while partitions(&admin, &topic.name)?.is_none() {
+            if Instant::now() >= until {
+                return Err(ConnectError::Unavailable(format!("topic {} does not show up", topic.name)));
+            }
+            thread::park_timeout(Duration::from_millis(50));
+        }
+    }
+    Ok(created)
+}
+
+/// The number of partitions, once all of them have a leader; `None` while the topic doesn't exist.
+fn partitions(admin: &AdminClient<Plain>, topic: &str) -> Result<Option<i32>, ConnectError> {
+    let unavailable = |e: String| ConnectError::Unavailable(format!("metadata of topic {topic}: {e}"));
+    let metadata = admin.inner().fetch_metadata(Some(topic), CALL).map_err(|e| unavailable(e.to_string()))?;
+    let Some(topic_metadata) = metadata.topics().first() else { return Ok(None) };
+    match topic_metadata.error().map(Code::from) {
+        None => {}
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) => {
+            return Ok(None);
+        }
+        Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) => {
+            return Err(ConnectError::Fatal(format!("topic {topic}: {code}; {}", remedy(code))));
+        }
+        Some(code) => return Err(unavailable(code.to_string())),
+    }
+    let led = topic_metadata.partitions().iter().filter(|p| p.leader() >= 0).count();
+    let all = topic_metadata.partitions().len();
+    Ok((led == all && all > 0).then_some(i32::try_from(all).unwrap_or(i32::MAX)))
+}
+
+fn remedy(code: Code) -> &'static str {
+    match code {
+        Code::TopicAuthorizationFailed | Code::ClusterAuthorizationFailed => {
+            "create it by hand, or grant this client Create and Describe"
+        }
+        Code::InvalidReplicationFactor => "the cluster has fewer brokers than `replication` asks for",
+        Code::InvalidTopic => "Kafka refuses that name",
+        _ => "create it by hand with what the cluster's policy asks for",
+    }
+}
+
+/// Runs one future to its end on this thread, inside or outside a runtime.
+fn wait_for<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut context) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! How every client is configured, and where its log lines and errors go.
+//!
+//! The user's librdkafka properties come after our defaults and before what correctness depends on; the
+//! latter can't be overridden, only refused with the reason.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::DeliveryResult;
+use rdkafka::producer::ProducerContext;
+use tracing::{debug, error, info, warn};
+
+use super::ConnectError;
+use crate::config::plan::KafkaPlan;
+
+/// The properties that are ours, and why nobody else may set them.
+const OURS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "the broker list is `kafka.brokers`"),
+    ("metadata.broker.list", "the broker list is `kafka.brokers`"),
+    ("group.id", "it is made from the pipeline's and the handler's name"),
+    ("group.instance.id", "it is made from `kafka.instance`"),
+    ("group.protocol", "static membership and fencing rely on the classic protocol"),
+    ("transactional.id", "it is made from the pipeline, the handler and `kafka.instance`"),
+    ("transaction.timeout.ms", "how soon another host takes over depends on it"),
+    ("enable.auto.commit", "offsets are committed with the outputs, in one transaction"),
+    ("auto.commit.interval.ms", "offsets are committed with the outputs, in one transaction"),
+    ("enable.auto.offset.store", "offsets are committed with the outputs, in one transaction"),
+    ("enable.partition.eof", "the host relies on its own setting"),
+    ("isolation.level", "exactly once needs read_committed"),
+    ("enable.idempotence", "exactly once needs it"),
+    ("acks", "nothing counts as published before all replicas have it"),
+    ("request.required.acks", "nothing counts as published before all replicas have it"),
+    ("max.in.flight", "the order of records depends on it"),
+    ("max.in.flight.requests.per.connection", "the order of records depends on it"),
+    ("retries", "the order of records depends on it"),
+    ("message.send.max.retries", "the order of records depends on it"),
+    ("delivery.report.only.error", "the host relies on its own setting"),
+    ("queuing.strategy", "the order of records depends on it"),
+];
+
+/// What every client starts from. The values may hold credentials: never logged.
+#[derive(Clone)]
+pub(super) struct Base {
+    bootstrap: String,
+    properties: Vec<(String, String)>,
+}
+
+impl Base {
+    pub(super) fn new(bootstrap: &str, plan: &KafkaPlan) -> Result<Self, ConnectError> {
+        let properties: Vec<_> =
+            plan.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_string())).collect();
+        for (name, value) in &properties {
+            if let Some((_, reason)) = OURS.iter().find(|(ours, _)| ours == name) {
+                return Err(ConnectError::Property { name: name.clone(), reason: (*reason).into() });
+            }
+            // One at a time, so that the error names the property and not its value.
+            ClientConfig::new().set(name, value).create_native_config().map_err(|e| {
+                let reason = match e {
+                    KafkaError::ClientConfig(_, reason, _, _) if !reason.contains(value.as_str()) => reason,
+                    _ => "librdkafka refuses the value".into(),
+                };
+                ConnectError::Property { name: name.clone(), reason }
+            })?;
+        }
+        Ok(Self { bootstrap: bootstrap.into(), properties })
+    }
+
+    /// For another process's broker, without credentials.
+    pub(super) fn plain(bootstrap: &str) -> Self {
+        Self { bootstrap: bootstrap.into(), properties: Vec::new() }
+    }
+
+    pub(super) fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// `defaults`, then what the user sets, then `fixed`.
+    fn config(&self, defaults: &[(&str, &str)], fixed: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("client.id", "wasmill");
+        // A broker that went away is tried again soon, without a storm.
+        config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        config.set("topic.metadata.refresh.interval.ms", "30000");
+        // New metadata of a topic that was missing a moment ago is believed after this long.
+        config.set("topic.metadata.propagation.max.ms", "5000");
+        for (name, value) in defaults {
+            config.set(*name, *value);
+        }
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.bootstrap);
+        for (name, value) in fixed {
+            config.set(*name, *value);
+        }
+        config.set_log_level(RDKafkaLogLevel::Info);
+        config
+    }
+
+    pub(super) fn consumer(&self, group: &str) -> ClientConfig {
+        let mut config = self.config(
+            &[
+                // After its own queue ran full, librdkafka waits this long before it fetches again (1000 by default).
+                ("fetch.queue.backoff.ms", "10"),
+                // 100,000 by default, which costs 80-90 MB a consumer and is no faster.
+                ("queued.min.messages", "20000"),
+                ("fetch.wait.max.ms", "100"),
+                // How long a killed member blocks its partitions.
+                ("session.timeout.ms", "10000"),
+                ("heartbeat.interval.ms", "2000"),
+                ("auto.offset.reset", "earliest"),
+            ],
+            &[
+                ("enable.auto.commit", "false"),
+                ("enable.auto.offset.store", "false"),
+                ("isolation.level", "read_committed"),
+            ],
+        );
+        config.set("group.id", group);
+        config
+    }
+
+    pub(super) fn producer(&self) -> ClientConfig {
+        self.config(
+            &[
+                ("linger.ms", "2"),
+                ("retry.backoff.ms", "1"),
+                ("retry.backoff.max.ms", "100"),
+                // Java's, so that all producers of a topic agree where a key lives.
+                ("partitioner", "murmur2_random"),
+            ],
+            &[("enable.idempotence", "true"), ("acks", "all")],
+        )
+    }
+
+    pub(super) fn plain_client(&self) -> ClientConfig {
+        self.config(&[], &[])
+    }
+}
+
+/// Creates a client; failing is a matter of configuration, since nothing is connected yet.
+pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
+    config: &ClientConfig,
+    context: C,
+) -> Result<T, ConnectError> {
+    config.create_with_context(context).map_err(|e| match e {
+        // Its text would show the value, which may be a credential.
+        KafkaError::ClientConfig(_, reason, name, _) => ConnectError::Property { name, reason },
+        other => ConnectError::Fatal(format!("can't make a Kafka client: {other}")),
+    })
+}
+
+/// What the callbacks of one client need: a name for its log lines.
+pub(super) struct Voice {
+    name: String,
+    /// Says "can't reach" once, until something works again.
+    down: AtomicBool,
+}
+
+impl Voice {
+    pub(super) fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), down: AtomicBool::new(false) }
+    }
+
+    pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        let client = &self.name;
+        match level {
+            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+                error!(target: "wasmill::kafka", client, facility, "{message}");
+            }
+            // librdkafka calls every lost connection an error, though it heals by itself.
+            RDKafkaLogLevel::Error if matches!(facility, "FAIL" | "ERROR") => {
+                debug!(target: "wasmill::kafka", client, facility, "{message}");
+            }
+            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
+                warn!(target: "wasmill::kafka", client, facility, "{message}");
+            }
+            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
+                debug!(target: "wasmill::kafka", client, facility, "{message}");
+            }
+        }
+    }
+
+    pub(super) fn error(&self, error: &KafkaError, reason: &str) {
+        let client = &self.name;
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::PartitionEOF) => {}
+            Some(RDKafkaErrorCode::AllBrokersDown) => {
+                if !self.down.swap(true, Ordering::Relaxed) {
+                    warn!(target: "wasmill::kafka", client, "no broker can be reached");
+                }
+            }
+            Some(RDKafkaErrorCode::BrokerTransportFailure) => {
+                debug!(target: "wasmill::kafka", client, "{reason}");
+            }
+            _ => warn!(target: "wasmill::kafka", client, "{reason}"),
+        }
+    }
+
+    pub(super) fn works(&self) {
+        if self.down.swap(false, Ordering::Relaxed) {
+            info!(target: "wasmill::kafka", client = self.name, "a broker answers again");
+        }
+    }
+}
+
+/// The context of clients without callbacks of their own.
+pub(super) struct Plain(pub(super) Voice);
+
+impl ClientContext for Plain {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
+
+impl rdkafka::consumer::ConsumerContext for Plain {}
+
+impl ProducerContext for Plain {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
+}

@@ -1,0 +1,144 @@
+//! The few librdkafka calls that rdkafka lacks or wraps too slowly. The only unsafe code of this room.
+
+use std::ffi::{CStr, c_void};
+use std::time::{Duration, Instant};
+use std::{ptr, slice};
+
+use bytes::Bytes;
+use rdkafka::bindings as native;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
+use rdkafka::types::RDKafkaRespErr;
+
+use super::record::Topics;
+use crate::event::{Event, Header, Position, TopicPartition};
+
+/// Waits until every record is acknowledged or has failed. Gives up when nothing moves for `stall`, or
+/// after `limit`, and then says so with `false`.
+///
+/// rdkafka's own flush polls in steps that it always sleeps to their end, which makes each commit cost
+/// 100 ms. The native one wakes on the last acknowledgement and overrides `linger.ms`; it leaves delivery
+/// reports to us (`poll`), and so counts a failed record until then, hence the loop.
+pub(super) fn flush<C: ProducerContext>(
+    producer: &BaseProducer<C>,
+    stall: Duration,
+    limit: Duration,
+) -> bool {
+    let started = Instant::now();
+    let mut moved = started;
+    let mut outstanding = i32::MAX;
+    loop {
+        // SAFETY: the pointer is the live producer's; the call is thread-safe.
+        let answer = unsafe { native::rd_kafka_flush(producer.client().native_ptr(), 20) };
+        producer.poll(Duration::ZERO);
+        match answer {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => return true,
+            _ if producer.in_flight_count() == 0 => return true,
+            _ => {}
+        }
+        let now = Instant::now();
+        if producer.in_flight_count() < outstanding {
+            outstanding = producer.in_flight_count();
+            moved = now;
+        }
+        if now - moved >= stall || now - started >= limit {
+            return false;
+        }
+    }
+}
+
+/// Whether the group coordinator knows this consumer as a member. It stops to when the consumer has sent
+/// its farewell.
+pub(super) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
+    // SAFETY: the pointer is the live consumer's; the string is ours to free, with librdkafka's allocator.
+    unsafe {
+        let client = consumer.client().native_ptr();
+        let id = native::rd_kafka_memberid(client);
+        if id.is_null() {
+            return false;
+        }
+        let empty = CStr::from_ptr(id).is_empty();
+        native::rd_kafka_mem_free(client, id.cast());
+        !empty
+    }
+}
+
+pub(super) enum Next {
+    Event(Event),
+    /// The end of this partition, for now.
+    End(TopicPartition),
+    Nothing,
+    Failed(RDKafkaErrorCode),
+}
+
+/// One step of a consumer that was assigned its partitions. rdkafka's `poll` says that some partition is at
+/// its end, and keeps to itself which topic's.
+pub(super) fn next<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    wait: Duration,
+    topics: &mut Topics,
+) -> Next {
+    let wait = i32::try_from(wait.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the pointer is the live consumer's; the message is ours until it is destroyed below.
+    let message = unsafe { native::rd_kafka_consumer_poll(consumer.client().native_ptr(), wait) };
+    // SAFETY: null or valid until destroyed.
+    let Some(fields) = (unsafe { message.as_ref() }) else { return Next::Nothing };
+    let partition = |topics: &mut Topics| {
+        // SAFETY: a message about a partition names its topic, which outlives the message.
+        let name = unsafe { CStr::from_ptr(native::rd_kafka_topic_name(fields.rkt)) };
+        TopicPartition { topic: topics.intern(&name.to_string_lossy()), partition: fields.partition }
+    };
+    let next = match fields.err {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => {
+            let TopicPartition { topic, partition } = partition(topics);
+            // SAFETY: a record's key and payload are null or point to as many bytes as it says.
+            unsafe {
+                Next::Event(Event {
+                    position: Position { topic, partition, offset: fields.offset },
+                    timestamp_ms: timestamp(message),
+                    key: bytes(fields.key, fields.key_len),
+                    payload: bytes(fields.payload, fields.len),
+                    headers: headers(message),
+                })
+            }
+        }
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Next::End(partition(topics)),
+        code => Next::Failed(code.into()),
+    };
+    // SAFETY: not used after this; everything was copied.
+    unsafe { native::rd_kafka_message_destroy(message) };
+    next
+}
+
+unsafe fn timestamp(message: *const native::rd_kafka_message_t) -> Option<i64> {
+    let mut kind = native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE;
+    // SAFETY: the caller's message is valid.
+    let ms = unsafe { native::rd_kafka_message_timestamp(message, &mut kind) };
+    (kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && ms >= 0).then_some(ms)
+}
+
+unsafe fn headers(message: *const native::rd_kafka_message_t) -> Vec<Header> {
+    let mut list = ptr::null_mut();
+    let mut headers = Vec::new();
+    // SAFETY: the caller's message is valid and owns the list; name and value live as long as it.
+    unsafe {
+        if native::rd_kafka_message_headers(message, &mut list) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            return headers;
+        }
+        let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+        while native::rd_kafka_header_get_all(list, headers.len(), &mut name, &mut value, &mut size)
+            == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+        {
+            let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+            headers.push(Header::new(name, bytes(value, size).unwrap_or_default()));
+        }
+    }
+    headers
+}
+
+unsafe fn bytes(start: *const c_void, length: usize) -> Option<Bytes> {
+    // SAFETY: the caller vouches for the range.
+    (!start.is_null()).then(|| Bytes::copy_from_slice(unsafe { slice::from_raw_parts(start.cast(), length) }))
+}

@@ -1,0 +1,152 @@
+//! Publishing single records from async code: the HTTP ingress, which answers 2xx only after the broker.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::producer::{BaseProducer, ProducerContext};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::client::{self, Base, Voice};
+use super::{ConnectError, record, retire};
+use crate::event::{Position, Record};
+
+/// Idempotent, acknowledged by all replicas. Share it by reference; dropping it waits for what is under way,
+/// a few seconds at most.
+pub struct Publisher {
+    producer: Arc<BaseProducer<Acknowledgements>>,
+    stop: Arc<AtomicBool>,
+    /// Serves the acknowledgements; ends when `stop` is set, joined on drop.
+    poller: Option<JoinHandle<()>>,
+}
+
+/// Why a record is not known to be published.
+#[derive(Debug, Error)]
+pub enum PublishError {
+    /// The broker did not answer in time. The record may still be published: whoever sends it again must
+    /// expect to find it twice.
+    #[error("the broker has not acknowledged the record; it may or may not be published: {0}")]
+    Unavailable(String),
+    #[error("the record is larger than the broker takes")]
+    TooLarge,
+    /// Nothing was published.
+    #[error("too many records are waiting for the broker")]
+    Overloaded,
+    /// The broker won't take it (no permission, no such topic): nothing was published.
+    #[error("the broker refuses the record: {0}")]
+    Refused(String),
+}
+
+impl Publisher {
+    pub(super) fn new(base: &Base) -> Result<Self, ConnectError> {
+        let mut config = base.producer();
+        if config.get("message.timeout.ms").is_none() && config.get("delivery.timeout.ms").is_none() {
+            // Nobody waits longer than that for an answer, so late records would only surprise.
+            config.set("message.timeout.ms", "30000");
+        }
+        let context = Acknowledgements(Voice::new("publisher"));
+        let producer: Arc<BaseProducer<_>> = Arc::new(client::create(&config, context)?);
+        let stop = Arc::new(AtomicBool::new(false));
+        let poller = {
+            let (producer, stop) = (producer.clone(), stop.clone());
+            thread::Builder::new()
+                .name("publisher".into())
+                .spawn(move || {
+                    // Wakes on each acknowledgement; the step only bounds how late a stop is seen.
+                    while !stop.load(Ordering::Acquire) {
+                        producer.poll(Duration::from_millis(50));
+                    }
+                })
+                .map_err(|e| ConnectError::Fatal(format!("can't start a thread: {e}")))?
+        };
+        Ok(Self { producer, stop, poller: Some(poller) })
+    }
+
+    /// Returns when the broker has acknowledged the record, with where it stands.
+    pub async fn publish(&self, record: &Record, timeout: Duration) -> Result<Position, PublishError> {
+        let (sender, receiver) = oneshot::channel();
+        self.producer
+            .send(record::base_record(record, Box::new(sender)))
+            .map_err(|(error, _)| PublishError::from(&error))?;
+        match tokio::time::timeout(timeout, receiver).await {
+            Ok(Ok(Ok((partition, offset)))) => {
+                Ok(Position { topic: record.topic.clone(), partition, offset })
+            }
+            Ok(Ok(Err(error))) => Err(PublishError::from(&error)),
+            // The sender is dropped only with the producer.
+            Ok(Err(_)) => Err(PublishError::Unavailable("the publisher was closed".into())),
+            Err(_) => Err(PublishError::Unavailable(format!("no answer within {timeout:?}"))),
+        }
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        let (producer, poller) = (self.producer.clone(), self.poller.take());
+        retire("publisher", Duration::from_secs(3), move || {
+            super::native::flush(&producer, Duration::from_secs(2), Duration::from_secs(2));
+            if let Some(poller) = poller {
+                // It panics only if librdkafka's callbacks do.
+                let _ = poller.join();
+            }
+        });
+    }
+}
+
+impl From<&KafkaError> for PublishError {
+    fn from(error: &KafkaError) -> Self {
+        match error.rdkafka_error_code() {
+            Some(Code::QueueFull) => Self::Overloaded,
+            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Self::TooLarge,
+            Some(
+                Code::TopicAuthorizationFailed
+                | Code::ClusterAuthorizationFailed
+                | Code::UnknownTopic
+                | Code::UnknownTopicOrPartition
+                | Code::UnknownPartition
+                | Code::InvalidTopic
+                | Code::PolicyViolation
+                | Code::InvalidRecord
+                | Code::InvalidArgument,
+            ) => Self::Refused(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+type Acknowledgement = Result<(i32, i64), KafkaError>;
+
+struct Acknowledgements(Voice);
+
+impl ClientContext for Acknowledgements {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.0.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.0.error(&error, reason);
+    }
+}
+
+impl ProducerContext for Acknowledgements {
+    type DeliveryOpaque = Box<oneshot::Sender<Acknowledgement>>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
+        let answer = match result {
+            Ok(message) => {
+                self.0.works();
+                Ok((message.partition(), message.offset()))
+            }
+            Err((error, _)) => Err(error.clone()),
+        };
+        // Whoever asked may have stopped waiting.
+        let _ = sender.send(answer);
+    }
+}

@@ -1,0 +1,285 @@
+//! The consuming half: one static member of a consumer group, reading committed records only.
+//!
+//! The group's rebalances run inside `poll`, so everything here happens on the caller's thread. What was
+//! polled under an older assignment is forgotten; what was polled under this one can be committed only
+//! with the [`Membership`] of this one, which the broker checks (KIP-447).
+
+use std::collections::HashSet;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientContext;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+use tracing::{debug, info};
+
+use super::client::{self, Voice};
+use super::record::{self, Topics};
+use super::{CALL, ConnectError, native, retire};
+use crate::event::TopicPartition;
+use crate::log::{self, Polled, SourceError};
+
+pub struct Source {
+    consumer: Arc<GroupConsumer>,
+    topics: Topics,
+    embedded: bool,
+    /// An error that came after events of the same poll: told by the next one.
+    held: Option<SourceError>,
+}
+
+pub(super) type GroupConsumer = BaseConsumer<Group>;
+
+/// Proof of one generation of the group.
+#[derive(Clone)]
+pub enum Membership {
+    /// Between two assignments: nothing that was polled may be committed.
+    None,
+    /// For a transaction. Its generation is that of the last assignment.
+    Generation(Arc<ConsumerGroupMetadata>),
+    /// The embedded broker stores offsets only if the member itself commits them, so this is the member.
+    Member(Weak<GroupConsumer>),
+}
+
+impl Source {
+    pub(super) fn new(
+        base: &client::Base,
+        group: &str,
+        instance: Option<&str>,
+        name: String,
+        topics: &[Arc<str>],
+    ) -> Result<Self, ConnectError> {
+        let mut config = base.consumer(group);
+        if let Some(instance) = instance {
+            config.set("group.instance.id", instance);
+        }
+        let group = Group { voice: Voice::new(name), state: Mutex::default() };
+        let consumer: GroupConsumer = client::create(&config, group)?;
+        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+        consumer
+            .subscribe(&names)
+            .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", names.join(", "))))?;
+        Ok(Self {
+            consumer: Arc::new(consumer),
+            topics: Topics::default(),
+            embedded: instance.is_none(),
+            held: None,
+        })
+    }
+
+    fn assignment(&self) -> Result<TopicPartitionList, SourceError> {
+        self.consumer.assignment().map_err(|e| SourceError::Unavailable(e.to_string()))
+    }
+
+    fn list(&self, partitions: &[TopicPartition]) -> Result<TopicPartitionList, SourceError> {
+        record::list(partitions.iter().map(|p| (p, Offset::Invalid)))
+            .map_err(|e| SourceError::Fatal(e.to_string()))
+    }
+}
+
+impl log::Source for Source {
+    type Membership = Membership;
+
+    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, SourceError> {
+        if let Some(held) = self.held.take() {
+            return Err(held);
+        }
+        let mut polled = Polled::default();
+        let mut wait = wait;
+        while polled.events.len() < max_events {
+            // None comes at the end of the wait, and at once after a rebalance: so all events of one
+            // call that precede a rebalance precede the loop's end, too.
+            match self.consumer.poll(wait) {
+                Some(Ok(message)) => polled.events.push(self.topics.event(&message)),
+                None => break,
+                Some(Err(error)) => match fate(&error, &self.consumer) {
+                    None => {}
+                    Some(error) if polled.events.is_empty() => return Err(error),
+                    Some(error) => {
+                        self.held = Some(error);
+                        break;
+                    }
+                },
+            }
+            wait = Duration::ZERO;
+        }
+        if !polled.events.is_empty() {
+            self.consumer.context().voice.works();
+        }
+        let forgotten = mem::take(&mut self.consumer.context().state().forgotten);
+        polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
+        polled.forgotten = forgotten.into_iter().collect();
+        Ok(polled)
+    }
+
+    fn membership(&self) -> Membership {
+        match &self.consumer.context().state().generation {
+            None => Membership::None,
+            Some(_) if self.embedded => Membership::Member(Arc::downgrade(&self.consumer)),
+            Some(generation) => Membership::Generation(generation.clone()),
+        }
+    }
+
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+        let list = self.list(partitions)?;
+        self.consumer.pause(&list).map_err(|e| SourceError::Unavailable(e.to_string()))
+    }
+
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+        let list = self.list(partitions)?;
+        self.consumer.resume(&list).map_err(|e| SourceError::Unavailable(e.to_string()))
+    }
+
+    fn rewind(&mut self) -> Result<(), SourceError> {
+        let assignment = self.assignment()?;
+        if assignment.count() == 0 {
+            return Ok(());
+        }
+        let unavailable = |e: KafkaError| SourceError::Unavailable(format!("can't rewind: {e}"));
+        // The answer waits for an open transaction over these offsets to end (KIP-447).
+        let committed = self.consumer.committed_offsets(assignment, CALL).map_err(unavailable)?;
+        let mut target = TopicPartitionList::new();
+        for element in committed.elements() {
+            element.error().map_err(unavailable)?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Offset::Offset(offset),
+                Offset::Invalid
+                | Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::OffsetTail(_) => Offset::Beginning,
+            };
+            target.add_partition_offset(element.topic(), element.partition(), offset).map_err(unavailable)?;
+        }
+        let sought = self.consumer.seek_partitions(target, CALL).map_err(unavailable)?;
+        for element in sought.elements() {
+            element.error().map_err(unavailable)?;
+        }
+        self.consumer.resume(&sought).map_err(unavailable)
+    }
+
+    fn close(self, deadline: Duration) {
+        let Self { consumer, .. } = self;
+        retire("consumer", deadline, move || {
+            // A static member's close is silent, for it may be back soon; whoever unsubscribes before it
+            // says farewell, and the others take over at once.
+            let until = Instant::now() + deadline;
+            consumer.unsubscribe();
+            while native::is_member(&consumer) && Instant::now() < until {
+                drop(consumer.poll(Duration::from_millis(10)));
+            }
+            drop(consumer);
+        });
+    }
+}
+
+/// What the rebalance callbacks leave for `poll`.
+pub struct Group {
+    voice: Voice,
+    state: Mutex<GroupState>,
+}
+
+#[derive(Default)]
+struct GroupState {
+    generation: Option<Arc<ConsumerGroupMetadata>>,
+    forgotten: HashSet<TopicPartition>,
+}
+
+impl Group {
+    fn state(&self) -> MutexGuard<'_, GroupState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(state: &mut GroupState, partitions: &TopicPartitionList) {
+        state.forgotten.extend(Topics::default().partitions(partitions));
+    }
+}
+
+impl ClientContext for Group {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.voice.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.voice.error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Group {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(partitions) => {
+                let lost = consumer.assignment_lost();
+                info!(target: "wasmill::kafka", partitions = partitions.count(), lost, "partitions revoked");
+                let mut state = self.state();
+                // From here to the next assignment, no generation vouches for anything.
+                state.generation = None;
+                Self::forget(&mut state, partitions);
+            }
+            Rebalance::Assign(partitions) => {
+                info!(target: "wasmill::kafka", partitions = partitions.count(), "partitions assigned");
+            }
+            Rebalance::Error(error) => debug!(target: "wasmill::kafka", "rebalance failed: {error}"),
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let generation = consumer.group_metadata().map(Arc::new);
+                let mut state = self.state();
+                state.generation = generation;
+                Self::forget(&mut state, partitions);
+            }
+            Rebalance::Revoke(_) | Rebalance::Error(_) => {}
+        }
+    }
+
+    fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
+        rdkafka::util::Timeout::After(Duration::from_millis(500))
+    }
+}
+
+/// What an error in place of a record means; `None` when librdkafka mends it without us.
+fn fate(error: &KafkaError, consumer: &GroupConsumer) -> Option<SourceError> {
+    let code = error.rdkafka_error_code()?;
+    if let KafkaError::MessageConsumptionFatal(code) = error {
+        let reason = consumer.client().fatal_error().map_or_else(|| code.to_string(), |(_, text)| text);
+        return Some(SourceError::Fatal(if *code == Code::FencedInstanceId {
+            format!(
+                "another process runs with the same instance name and has taken over ({reason}); \
+                 give each process its own `kafka.instance`"
+            )
+        } else {
+            reason
+        }));
+    }
+    match code {
+        Code::TopicAuthorizationFailed => {
+            Some(SourceError::Fatal(format!("{code}: grant this client Read and Describe on the topic")))
+        }
+        Code::GroupAuthorizationFailed => {
+            Some(SourceError::Fatal(format!("{code}: grant this client Read on the consumer group")))
+        }
+        Code::ClusterAuthorizationFailed => Some(SourceError::Fatal(code.to_string())),
+        Code::PollExceeded => Some(SourceError::Unavailable(
+            "a batch took longer than max.poll.interval.ms, so the group went on without this member; \
+             it joins again"
+                .into(),
+        )),
+        Code::AllBrokersDown
+        | Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::SSL
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopic => Some(SourceError::Unavailable(error.to_string())),
+        // A lost connection, a moved leader, a coordinator on its way: the error callback has logged it.
+        passing => {
+            debug!(target: "wasmill::kafka", "{passing}");
+            None
+        }
+    }
+}

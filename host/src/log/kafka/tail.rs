@@ -1,0 +1,148 @@
+//! Following topics from some point on, outside any group: for views, `trace`, `simulate` and tests.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::client::{self, Base, Plain, Voice};
+use super::native::{self, Next};
+use super::record::Topics;
+use super::{CALL, ConnectError, retire};
+use crate::event::{Event, TopicPartition};
+use crate::log::SourceError;
+
+/// Where a tail begins.
+#[derive(Clone, Debug)]
+pub enum Start {
+    Beginning,
+    /// Only what comes from now on.
+    End,
+    /// The first record of each partition at or after this time, in milliseconds since the epoch.
+    Time(i64),
+    /// These offsets; other partitions from the beginning.
+    Offsets(BTreeMap<TopicPartition, i64>),
+}
+
+/// Reads committed records only. The partitions are those that exist when it is made.
+pub struct Tail {
+    /// `None` only while it is dropped.
+    consumer: Option<BaseConsumer<Plain>>,
+    topics: Topics,
+    /// Partitions whose end was not reached yet.
+    behind: HashSet<TopicPartition>,
+}
+
+impl Tail {
+    pub(super) fn new(base: &Base, topics: &[Arc<str>], start: &Start) -> Result<Self, ConnectError> {
+        // Only a name: without a subscription nothing joins a group, and nothing is committed.
+        let mut config = base.consumer("wasmill.tail");
+        config.set("enable.partition.eof", "true");
+        // What librdkafka logs would go to stderr past our callback, since `native::next` polls without it.
+        config.set_log_level(RDKafkaLogLevel::Emerg);
+        let consumer: BaseConsumer<Plain> = client::create(&config, Plain(Voice::new("tail")))?;
+
+        let mut behind = HashSet::new();
+        for topic in topics {
+            let count = partitions(&consumer, topic)?;
+            behind.extend((0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }));
+        }
+        let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
+        consumer.assign(&assignment).map_err(unavailable)?;
+        Ok(Self { consumer: Some(consumer), topics: Topics::default(), behind })
+    }
+
+    /// Takes what is there, at most `max` events; waits up to `wait` while there is nothing.
+    pub fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Event>, SourceError> {
+        let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
+        let mut events = Vec::new();
+        let mut wait = wait;
+        while events.len() < max {
+            match native::next(consumer, wait, &mut self.topics) {
+                Next::Event(event) => events.push(event),
+                Next::End(partition) => {
+                    // The end is news to a caller who waits for it.
+                    if self.behind.remove(&partition) && self.behind.is_empty() {
+                        break;
+                    }
+                }
+                Next::Nothing => break,
+                Next::Failed(code) => match code {
+                    Code::TopicAuthorizationFailed => {
+                        return Err(SourceError::Fatal(format!(
+                            "{code}: grant this client Read and Describe on the topics"
+                        )));
+                    }
+                    Code::AllBrokersDown if events.is_empty() => {
+                        return Err(SourceError::Unavailable(code.to_string()));
+                    }
+                    // It heals by itself; and the group, which is only a name, need not be permitted.
+                    passing => tracing::debug!(target: "wasmill::kafka", client = "tail", "{passing}"),
+                },
+            }
+            if !events.is_empty() {
+                wait = Duration::ZERO;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Whether every partition's end has been reached at least once, so that all that was there at the
+    /// start has been polled.
+    pub fn caught_up(&self) -> bool {
+        self.behind.is_empty()
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        if let Some(consumer) = self.consumer.take() {
+            retire("tail", Duration::from_secs(2), move || drop(consumer));
+        }
+    }
+}
+
+fn partitions(consumer: &BaseConsumer<Plain>, topic: &str) -> Result<i32, ConnectError> {
+    let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(unavailable)?;
+    let Some(metadata) = metadata.topics().first() else {
+        return Err(ConnectError::Fatal(format!("topic {topic} does not exist")));
+    };
+    match metadata.error().map(Code::from) {
+        None => Ok(i32::try_from(metadata.partitions().len()).unwrap_or(i32::MAX)),
+        Some(code @ (Code::LeaderNotAvailable | Code::RequestTimedOut)) => {
+            Err(ConnectError::Unavailable(format!("topic {topic}: {code}")))
+        }
+        Some(code) => Err(ConnectError::Fatal(format!("topic {topic}: {code}"))),
+    }
+}
+
+fn assignment(
+    consumer: &BaseConsumer<Plain>,
+    partitions: &HashSet<TopicPartition>,
+    start: &Start,
+) -> Result<TopicPartitionList, KafkaError> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        let offset = match start {
+            Start::Beginning => Offset::Beginning,
+            Start::End => Offset::End,
+            Start::Time(ms) => Offset::Offset(*ms),
+            Start::Offsets(offsets) => {
+                offsets.get(partition).map_or(Offset::Beginning, |o| Offset::Offset(*o))
+            }
+        };
+        list.add_partition_offset(&partition.topic, partition.partition, offset)?;
+    }
+    match start {
+        Start::Time(_) => consumer.offsets_for_times(list, CALL),
+        Start::Beginning | Start::End | Start::Offsets(_) => Ok(list),
+    }
+}
+
+fn unavailable(error: KafkaError) -> ConnectError {
+    ConnectError::Unavailable(error.to_string())
+}

@@ -1,0 +1,60 @@
+//! A real Apache Kafka for tests: the one that $WASMILL_TEST_BROKERS names, or one that this process starts.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+
+/// The bootstrap address. The first call of the process starts the broker, which takes some seconds; it
+/// dies with the process, because the process holds the other end of its standard input. A broker that
+/// can't be had fails the test.
+pub fn broker() -> &'static str {
+    static BROKER: OnceLock<Broker> = OnceLock::new();
+    &BROKER.get_or_init(Broker::find).address
+}
+
+struct Broker {
+    address: String,
+    /// Holds the pipe.
+    _running: Option<Child>,
+}
+
+impl Broker {
+    fn find() -> Self {
+        match std::env::var("WASMILL_TEST_BROKERS") {
+            Ok(address) if !address.is_empty() => Self { address, _running: None },
+            Ok(_) | Err(_) => Self::start(),
+        }
+    }
+
+    fn start() -> Self {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kafka/start");
+        let port = free_port();
+        let mut child = Command::new(&script)
+            .args(["--temporary", "--port", &port.to_string()])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", script.display()));
+        let stdout = child.stdout.take().expect("a pipe");
+        let ready = BufReader::new(stdout)
+            .lines()
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("ready: ").map(str::to_string));
+        let address = ready.expect("kafka/start ends without being ready; its standard error says why");
+        Self { address, _running: Some(child) }
+    }
+}
+
+/// Free a moment ago, with the controller's (10,000 from it) as well.
+fn free_port() -> u16 {
+    loop {
+        let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = probe.local_addr().expect("an address").port();
+        let controller = if port < 55536 { port + 10000 } else { port - 10000 };
+        if TcpListener::bind(("127.0.0.1", controller)).is_ok() {
+            return port;
+        }
+    }
+}
