@@ -1,9 +1,11 @@
-//! The command line: one file a verb. Output goes to standard output, everything else to standard error;
-//! the exit code is 0, 1 (it didn't work) or 2 (usage).
+//! The command line: one file a verb. What was asked for goes to standard output, all else to standard
+//! error; the exit code is 0, 1 (it didn't work) or 2 (usage).
 
 mod check;
-
+mod host;
 mod run;
+mod simulate;
+mod trace;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +38,7 @@ struct Pipeline {
     config: PathBuf,
 
     /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says
-    #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", hide_env_values = true)]
+    #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", value_name = "LIST")]
     brokers: Option<String>,
 
     /// This process's name among those that share the pipeline, over what the file says; unique and stable
@@ -48,18 +50,23 @@ struct Pipeline {
 enum Verb {
     Run(run::Args),
     Check(check::Args),
+    Simulate(simulate::Args),
+    Trace(trace::Args),
 }
 
 /// The whole program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    telemetry::init(cli.log_format);
-    let result = match cli.verb {
-        Verb::Run(args) => cli.pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
-        Verb::Check(args) => check::run(&cli.pipeline.config, &cli.pipeline.overrides(), &args),
+    let Cli { pipeline, log_format, verb } = Cli::parse();
+    // The other verbs speak for themselves: of the log they show what went wrong.
+    let level = if matches!(verb, Verb::Run(_)) { "info" } else { "warn" };
+    telemetry::init(log_format, level);
+    let result = match verb {
+        Verb::Run(args) => pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
+        Verb::Check(args) => check::run(&pipeline.config, &pipeline.overrides(), &args),
+        Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
+        Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
     };
     result.unwrap_or_else(|report| {
-        // Colours and drawn lines are for terminals; the handler sees to that by itself.
         eprintln!("{report:?}");
         ExitCode::FAILURE
     })

@@ -58,14 +58,18 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     // HTTP answers from now on, if only that it isn't ready.
     threads.watch_broker(&cluster, &status)?;
     let mut server = None;
+    let mut view = None;
     if let (Some(http_plan), Some((listener, _))) = (&plan.http, listener) {
         let publisher = cluster.publisher().into_diagnostic()?;
-        let (app, view) = http::App::new(http_plan, status.clone(), publisher).into_diagnostic()?;
-        threads.feed_view(&cluster, view)?;
+        let (app, its_view) = http::App::new(http_plan, status.clone(), publisher).into_diagnostic()?;
+        view = Some(its_view);
         server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));
     }
 
     if create_topics(plan, &cluster, &stop) {
+        if let Some(view) = view {
+            threads.feed_view(&cluster, view)?;
+        }
         for handler in &plan.handlers {
             threads.run_handler(&cluster, handler, versions.get(&handler.name), &status)?;
         }

@@ -1,0 +1,113 @@
+//! The running host, as the verbs that look at it from outside see it: over HTTP.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::header::CONTENT_TYPE;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use serde_json::Value;
+
+use crate::config::plan::{Brokers, KafkaPlan, Plan};
+use crate::log::kafka::Cluster;
+
+/// For one request, from connecting to the end of the answer.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+pub(super) struct Host {
+    url: String,
+    client: Client<HttpConnector, Full<Bytes>>,
+}
+
+impl Host {
+    /// By default where the plan says that it listens.
+    pub(super) fn new(url: Option<&str>, plan: &Plan) -> miette::Result<Self> {
+        let url = match (url, &plan.http) {
+            (Some(url), _) => url.trim_end_matches('/').to_string(),
+            (None, Some(http)) => format!("http://{}", reachable(http.listen)),
+            (None, None) => {
+                return Err(miette!(
+                    help = "say where the host listens with --url, or add [http] to pipeline.toml",
+                    "the pipeline has no [http]"
+                ));
+            }
+        };
+        Ok(Self { url, client: Client::builder(TokioExecutor::new()).build_http() })
+    }
+
+    pub(super) async fn post(&self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        self.request(Method::POST, path, body).await
+    }
+
+    /// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address.
+    pub(super) async fn cluster(&self, plan: &Plan) -> miette::Result<Cluster> {
+        let kafka = match &plan.kafka.brokers {
+            Brokers::Addresses(_) => plan.kafka.clone(),
+            Brokers::Embedded => {
+                let (brokers, embedded) = self.brokers().await?;
+                if embedded {
+                    return Ok(Cluster::attach(&brokers, true));
+                }
+                KafkaPlan { brokers: Brokers::Addresses(brokers), ..plan.kafka.clone() }
+            }
+        };
+        Cluster::connect(&kafka, &plan.name).into_diagnostic()
+    }
+
+    async fn brokers(&self) -> miette::Result<(String, bool)> {
+        let (status, body) = self.request(Method::GET, "status", Bytes::new()).await.map_err(|reason| {
+            miette!(
+                help = "start it with `wasmill run`, or say where it listens with --url",
+                "no host answers at {}: {reason}",
+                self.url
+            )
+        })?;
+        let report: Value = serde_json::from_slice(&body)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("{}/status answered {status} and no JSON", self.url))?;
+        match (report["broker"]["brokers"].as_str(), report["broker"]["embedded"].as_bool()) {
+            (Some(brokers), Some(embedded)) => Ok((brokers.into(), embedded)),
+            (_, _) => Err(miette!("{}/status answered {status} and names no broker", self.url)),
+        }
+    }
+
+    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}/{path}", self.url))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| error.to_string())?;
+        let answer = async {
+            let response = self.client.request(request).await.map_err(|error| chain(&error))?;
+            let status = response.status();
+            let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
+            Ok((status, body.to_bytes()))
+        };
+        tokio::time::timeout(TIMEOUT, answer)
+            .await
+            .unwrap_or_else(|_elapsed| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
+    }
+}
+
+/// Where to connect to reach what listens on `listen`.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    if listen.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port())
+    } else {
+        listen
+    }
+}
+
+/// hyper's errors say what happened only in their sources.
+fn chain(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(source) => format!("{error}: {}", chain(source)),
+        None => error.to_string(),
+    }
+}

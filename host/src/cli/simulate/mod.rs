@@ -1,0 +1,243 @@
+//! `wasmill simulate`: posts made-up bodies to the running host and follows them through the topics.
+//!
+//! One thread posts, this one follows. What a record's time of arrival means is kept simple: it is when a
+//! reader of committed records has it in hand, on the clock that the POST was started by.
+
+mod journeys;
+mod post;
+mod report;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use indicatif::{ProgressBar, ProgressStyle};
+use miette::{IntoDiagnostic, WrapErr, miette};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::Value;
+use tokio::sync::mpsc::{self, Receiver};
+
+use crate::config::plan::{Plan, ResourcePlan};
+use crate::log::SourceError;
+use crate::log::kafka::{Start, Tail};
+
+use super::host::Host;
+use journeys::Journeys;
+use post::{Answer, Posting};
+use report::Report;
+
+/// Posts made-up bodies to the running host and follows each one through the topics.
+///
+/// The bodies come from the `examples` of the resource's JSON Schema. Every one gets a fresh key, made by
+/// the host, and is done when it has reached the last topic of the resource's view or a dead letter topic.
+/// Exits with 1 when the host refused one, or when one is still missing after the timeout.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasmill simulate
+  wasmill simulate -n 10000 --rate 500 --json
+  wasmill simulate orders --bodies my-orders.json --url http://127.0.0.1:9000")]
+pub(super) struct Args {
+    /// The resource to post to; the pipeline's only one by default.
+    resource: Option<String>,
+
+    /// How many to post.
+    #[arg(short = 'n', long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
+    count: u32,
+
+    /// How many to post a second; as fast as the host answers by default.
+    #[arg(long, value_name = "R", value_parser = rate)]
+    rate: Option<f64>,
+
+    /// How many requests may be under way at the same time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    parallel: u16,
+
+    /// Where the host listens; by default where the pipeline says.
+    #[arg(long)]
+    url: Option<String>,
+
+    /// Takes the bodies from a file instead: a JSON array, or one JSON object after another.
+    #[arg(long, value_name = "FILE")]
+    bodies: Option<PathBuf>,
+
+    /// Chooses among the bodies; the same seed makes the same choices.
+    #[arg(long)]
+    seed: Option<u64>,
+
+    /// How long to wait for the last ones after the last POST.
+    #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+
+    /// Prints the summary as one JSON object, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
+    let resource = resource(plan, args.resource.as_deref())?;
+    let topics = topics(plan, resource)?;
+    let bodies = bodies(resource, args.bodies.as_deref())?;
+    let seed = args.seed.unwrap_or_else(|| rand::rng().random());
+    let host = Host::new(args.url.as_deref(), plan)?;
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let cluster = runtime.block_on(host.cluster(plan))?;
+    let mut tail = cluster.tail(&topics, &Start::End).into_diagnostic()?;
+    reach_the_end(&mut tail)?;
+
+    let mut rng = StdRng::seed_from_u64(seed);
+    let (answers, answered) = mpsc::channel(1024);
+    let posting = Posting {
+        host,
+        resource: resource.name.clone(),
+        key: resource.key.clone(),
+        bodies: (0..args.count).map(|_| bodies[rng.random_range(0..bodies.len())].clone()).collect(),
+        rate: args.rate,
+        answers,
+    };
+    let start = Instant::now();
+    let mut journeys = Journeys::new(topics, resource.view.len());
+    thread::scope(|scope| {
+        // Ends when all is posted, or when `follow` gives up and drops its end of the channel.
+        scope.spawn(|| runtime.block_on(posting.run(args.parallel)));
+        follow(&mut tail, answered, &mut journeys, &args)
+    })?;
+
+    let report = Report::new(&journeys, seed, start.elapsed());
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Until every accepted one is done, or `timeout` has passed since the last answer.
+fn follow(
+    tail: &mut Tail,
+    mut answered: Receiver<Answer>,
+    journeys: &mut Journeys,
+    args: &Args,
+) -> miette::Result<()> {
+    let style = "{bar:40} {pos}/{len} done  {per_sec}  {msg}";
+    // Draws on stderr, and only on a terminal.
+    let bar = ProgressBar::new(args.count.into())
+        .with_style(ProgressStyle::with_template(style).into_diagnostic()?);
+    let mut last_answer = Instant::now();
+    while journeys.missing() > 0 || !answered.is_closed() || !answered.is_empty() {
+        let events = match tail.poll(10_000, Duration::from_millis(20)) {
+            Ok(events) => events,
+            Err(SourceError::Unavailable(_)) if last_answer.elapsed() < args.timeout => Vec::new(),
+            Err(error @ (SourceError::Unavailable(_) | SourceError::Fatal(_))) => {
+                return Err(error).into_diagnostic();
+            }
+        };
+        let now = Instant::now();
+        for event in &events {
+            journeys.arrived(event, now);
+        }
+        while let Ok(answer) = answered.try_recv() {
+            journeys.answered(answer);
+            last_answer = now;
+        }
+        bar.set_position(journeys.done());
+        bar.set_message(journeys.line());
+        if last_answer.elapsed() > args.timeout {
+            break;
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// So that nothing posted from here on is missed, and little that came before is read.
+fn reach_the_end(tail: &mut Tail) -> miette::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !tail.caught_up() {
+        if Instant::now() > deadline {
+            return Err(miette!("the topics' ends can't be reached: does the broker answer?"));
+        }
+        match tail.poll(10_000, Duration::from_millis(100)) {
+            Ok(_) | Err(SourceError::Unavailable(_)) => {}
+            Err(error @ SourceError::Fatal(_)) => return Err(error).into_diagnostic(),
+        }
+    }
+    Ok(())
+}
+
+fn resource<'a>(plan: &'a Plan, name: Option<&str>) -> miette::Result<&'a ResourcePlan> {
+    let resources: &[ResourcePlan] = plan.http.as_ref().map_or(&[], |http| &http.resources);
+    let names = || resources.iter().map(|r| r.name.as_str()).collect::<Vec<_>>().join(", ");
+    match (name, resources) {
+        (Some(name), _) => resources.iter().find(|resource| resource.name == name).ok_or_else(|| {
+            miette!(help = format!("there are: {}", names()), "the pipeline has no resource {name}")
+        }),
+        (None, [only]) => Ok(only),
+        (None, []) => Err(miette!("the pipeline has no [http.resources] to post to")),
+        (None, _) => Err(miette!(help = format!("there are: {}", names()), "say which resource to post to")),
+    }
+}
+
+/// The view's topics, in its order, then the dead letter topics that aren't among them.
+fn topics(plan: &Plan, resource: &ResourcePlan) -> miette::Result<Vec<Arc<str>>> {
+    if resource.view.is_empty() {
+        return Err(miette!(
+            help = "list the topics that a body passes through in the resource's `view`",
+            "the resource {} has no view to follow",
+            resource.name
+        ));
+    }
+    let of_handlers = plan.handlers.iter().map(|handler| &handler.dead_letter);
+    let of_sinks = plan.sinks.iter().map(|sink| &sink.dead_letter);
+    let dead_letters: BTreeSet<_> =
+        of_handlers.chain(of_sinks).filter(|topic| !resource.view.contains(topic)).cloned().collect();
+    Ok(resource.view.iter().cloned().chain(dead_letters).collect())
+}
+
+/// Without the key, so that the host makes a new one for each.
+fn bodies(resource: &ResourcePlan, file: Option<&Path>) -> miette::Result<Vec<Bytes>> {
+    let values = match file {
+        Some(file) => read(file).wrap_err_with(|| format!("can't take bodies from {}", file.display()))?,
+        None => resource
+            .schema
+            .as_ref()
+            .and_then(|schema| schema["examples"].as_array().cloned())
+            .unwrap_or_default(),
+    };
+    if values.is_empty() {
+        return Err(miette!(
+            help = "add `examples` at the top of the resource's JSON Schema, or name a file with --bodies",
+            "there are no bodies to post to {}",
+            resource.name
+        ));
+    }
+    let without_key = |mut value: Value| {
+        if let Some(body) = value.as_object_mut() {
+            body.shift_remove(&resource.key);
+        }
+        Bytes::from(value.to_string())
+    };
+    Ok(values.into_iter().map(without_key).collect())
+}
+
+fn read(file: &Path) -> miette::Result<Vec<Value>> {
+    let text = std::fs::read_to_string(file).into_diagnostic()?;
+    let values: Result<Vec<Value>, _> = serde_json::Deserializer::from_str(&text).into_iter().collect();
+    match values.into_diagnostic()?.as_slice() {
+        [Value::Array(values)] => Ok(values.clone()),
+        values => Ok(values.to_vec()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
+        Ok(_) | Err(_) => Err("wants a number above 0".into()),
+    }
+}

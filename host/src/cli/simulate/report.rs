@@ -1,0 +1,169 @@
+//! What `simulate` prints in the end, as a table or as JSON.
+
+use std::fmt;
+use std::time::Duration;
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde::Serialize;
+
+use super::journeys::Journeys;
+
+#[derive(Serialize)]
+pub(super) struct Report {
+    posted: u64,
+    refused: u64,
+    /// What the host said and how often, the most frequent first.
+    refusals: Vec<Refusal>,
+    /// In the last topic of the view, or in a dead letter topic.
+    done: u64,
+    missing: u64,
+    dead_lettered: u64,
+    /// From the first POST until all were done.
+    seconds: f64,
+    /// From a POST to its answer.
+    answer: Latency,
+    /// From a POST until its record was seen in each topic of the view, and in each dead letter topic
+    /// that got any.
+    topics: Vec<TopicReport>,
+    seed: u64,
+}
+
+#[derive(Serialize)]
+struct Refusal {
+    count: u64,
+    reason: String,
+}
+
+#[derive(Serialize)]
+struct TopicReport {
+    topic: String,
+    dead_letters: bool,
+    /// Keys of ours that were seen here.
+    seen: u64,
+    /// Records beyond the first of each key.
+    repeated: u64,
+    #[serde(flatten)]
+    latency: Latency,
+}
+
+/// Null where nothing was seen.
+#[derive(Serialize)]
+struct Latency {
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+impl Report {
+    pub(super) fn new(journeys: &Journeys, seed: u64, took: Duration) -> Self {
+        let mut refusals: Vec<_> = journeys
+            .refusals
+            .iter()
+            .map(|(reason, count)| Refusal { count: *count, reason: reason.clone() })
+            .collect();
+        refusals.sort_by_key(|refusal| std::cmp::Reverse(refusal.count));
+        Self {
+            posted: journeys.answers.len() as u64 + journeys.refused(),
+            refused: journeys.refused(),
+            refusals,
+            done: journeys.done(),
+            missing: journeys.missing(),
+            dead_lettered: journeys.posted().filter(|j| j.is_dead_lettered(journeys.view)).count() as u64,
+            seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            answer: Latency::new(journeys.answers.clone()),
+            topics: (0..journeys.topics.len())
+                .map(|topic| TopicReport::new(journeys, topic))
+                .filter(|report| !report.dead_letters || report.seen > 0)
+                .collect(),
+            seed,
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        self.refused == 0 && self.missing == 0
+    }
+}
+
+impl TopicReport {
+    fn new(journeys: &Journeys, topic: usize) -> Self {
+        let latencies: Vec<_> = journeys.posted().filter_map(|journey| journey.latency(topic)).collect();
+        let seen = latencies.len() as u64;
+        let records: u64 = journeys.posted().map(|journey| u64::from(journey.count(topic))).sum();
+        Self {
+            topic: journeys.topics[topic].to_string(),
+            dead_letters: topic >= journeys.view,
+            seen,
+            repeated: records - seen,
+            latency: Latency::new(latencies),
+        }
+    }
+}
+
+impl Latency {
+    fn new(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        // Nearest rank: the smallest value that so many percent do not exceed.
+        let percentile = |percent: usize| {
+            let rank = (latencies.len() * percent).div_ceil(100);
+            let latency = latencies.get(rank.checked_sub(1)?)?;
+            Some((latency.as_secs_f64() * 10_000.0).round() / 10.0)
+        };
+        Self { p50_ms: percentile(50), p99_ms: percentile(99) }
+    }
+
+    fn cells(&self) -> [String; 2] {
+        [self.p50_ms, self.p99_ms].map(|ms| ms.map_or("-".into(), |ms| format!("{ms:.1} ms")))
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "seen", "repeated", "p50", "p99"]);
+        let [p50, p99] = self.answer.cells();
+        table.add_row([
+            "POST answered".into(),
+            (self.posted - self.refused).to_string(),
+            String::new(),
+            p50,
+            p99,
+        ]);
+        for topic in &self.topics {
+            let [p50, p99] = topic.latency.cells();
+            table.add_row([
+                topic.topic.clone(),
+                topic.seen.to_string(),
+                topic.repeated.to_string(),
+                p50,
+                p99,
+            ]);
+        }
+        for column in table.column_iter_mut().skip(1) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        writeln!(f, "{table}")?;
+        write!(
+            f,
+            "{} posted in {:.1} s: {} done, {} missing, {} refused, {} of the done as dead letters (seed {})",
+            self.posted, self.seconds, self.done, self.missing, self.refused, self.dead_lettered, self.seed
+        )?;
+        for Refusal { count, reason } in self.refusals.iter().take(5) {
+            write!(f, "\nrefused {count} times: {reason}")?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let latency = Latency::new((1..=200).rev().map(Duration::from_millis).collect());
+        assert_eq!((latency.p50_ms, latency.p99_ms), (Some(100.0), Some(198.0)));
+        let latency = Latency::new(vec![Duration::from_micros(1_540)]);
+        assert_eq!((latency.p50_ms, latency.p99_ms), (Some(1.5), Some(1.5)));
+        let latency = Latency::new(Vec::new());
+        assert_eq!((latency.p50_ms, latency.p99_ms), (None, None));
+    }
+}

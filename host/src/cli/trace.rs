@@ -1,0 +1,269 @@
+//! `wasmill trace`: every record of one key, over all topics of the pipeline, dead letters included.
+//!
+//! Reads the topics from their beginning: the truth is in them, and nowhere else. It takes as long as
+//! reading them takes.
+
+use std::collections::HashMap;
+use std::process::ExitCode;
+use std::str;
+use std::time::{Duration, Instant, SystemTime};
+
+use comfy_table::{Table, presets};
+use indicatif::ProgressBar;
+use miette::{IntoDiagnostic, miette};
+use serde::Serialize;
+
+use crate::config::plan::Plan;
+use crate::event::headers::{DIGEST, HANDLER, SOURCE};
+use crate::event::{Event, header};
+use crate::log::SourceError;
+use crate::log::kafka::{Start, Tail};
+use crate::shard::dead_letter::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
+
+use super::host::Host;
+
+/// How long no record may come before the broker counts as gone.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Prints every record with a key, over all topics of the pipeline, in the order of time.
+///
+/// Shows where each one stands, which handler made it and in which version, and how long after the record
+/// that it was made from. Of a dead letter it tells the failure. Exits with 1 when there is no such record.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasmill trace 019a9f3e-7d1c-7e52-9d5e-2f1f0c5b8a11
+  wasmill trace 019a9f3e-7d1c-7e52-9d5e-2f1f0c5b8a11 --json | jq .hops[].topic")]
+pub(super) struct Args {
+    /// The records' key, as text.
+    key: String,
+
+    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    #[arg(long)]
+    url: Option<String>,
+
+    /// Prints one JSON object, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
+    let host = Host::new(args.url.as_deref(), plan)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let cluster = runtime.block_on(host.cluster(plan))?;
+    let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
+    let mut tail = cluster.tail(&topics, &Start::Beginning).into_diagnostic()?;
+
+    let (events, read) = records_of(&mut tail, args.key.as_bytes())?;
+    let hops = hops(&events);
+    if args.json {
+        let trace = Trace { key: &args.key, hops: &hops };
+        println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
+    } else if !hops.is_empty() {
+        println!("{}", table(&hops));
+    }
+    if hops.is_empty() {
+        eprintln!(
+            "no record has the key {:?}: {read} records read, in {}\n\
+             (keys are compared byte by byte; old records may be gone, by the topics' retention)",
+            args.key,
+            topics.join(", ")
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All that was there when the tail was made; and how many records that were, of whatever key.
+fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> {
+    let spinner = ProgressBar::new_spinner().with_message("reading");
+    let (mut found, mut read) = (Vec::new(), 0);
+    let mut last_news = Instant::now();
+    while !tail.caught_up() {
+        let events = match tail.poll(10_000, Duration::from_millis(100)) {
+            Ok(events) => events,
+            Err(SourceError::Unavailable(_)) => Vec::new(),
+            Err(error @ SourceError::Fatal(_)) => return Err(error).into_diagnostic(),
+        };
+        if !events.is_empty() {
+            last_news = Instant::now();
+        } else if last_news.elapsed() > PATIENCE {
+            return Err(miette!("the topics' ends can't be reached: does the broker answer?"));
+        }
+        read += events.len() as u64;
+        spinner.set_position(read);
+        found.extend(events.into_iter().filter(|event| event.key.as_deref() == Some(key)));
+    }
+    spinner.finish_and_clear();
+    Ok((found, read))
+}
+
+#[derive(Serialize)]
+struct Trace<'a> {
+    key: &'a str,
+    hops: &'a [Hop],
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Hop {
+    /// RFC 3339; null for a record without a timestamp.
+    time: Option<String>,
+    timestamp_ms: Option<i64>,
+    topic: String,
+    partition: i32,
+    offset: i64,
+    /// What made the record: a handler's or a sink's name. Null for what came from outside.
+    handler: Option<String>,
+    /// The version of it: a component's sha-256.
+    digest: Option<String>,
+    /// The record that it was made from, as `topic/partition/offset`.
+    source: Option<String>,
+    /// After the record that it was made from; after the one before it, where that is not known.
+    latency_ms: Option<i64>,
+    failure: Option<Failed>,
+}
+
+/// Only on dead letters.
+#[derive(Debug, PartialEq, Serialize)]
+struct Failed {
+    kind: String,
+    message: Option<String>,
+    attempts: Option<String>,
+}
+
+fn hops(events: &[Event]) -> Vec<Hop> {
+    let by_position: HashMap<String, &Event> =
+        events.iter().map(|event| (event.position.to_string(), event)).collect();
+    let source = |event: &Event| by_position.get(&text(event, SOURCE)?).copied();
+    // Several hops can fall into one millisecond: then the longer way from outside is the later. No way
+    // is longer than there are records, even if headers were forged to make a circle.
+    let depth = |event: &Event| {
+        std::iter::successors(source(event), |event| source(event)).take(events.len()).count()
+    };
+    let mut ordered: Vec<&Event> = events.iter().collect();
+    ordered.sort_by_cached_key(|event| (event.timestamp_ms, depth(event), event.position.clone()));
+
+    let before = std::iter::once(None).chain(ordered.iter().copied().map(Some));
+    let hop = |(event, before): (&&Event, Option<&Event>)| {
+        let from = source(event).or(before);
+        Hop {
+            time: event.timestamp_ms.and_then(rfc3339),
+            timestamp_ms: event.timestamp_ms,
+            topic: event.position.topic.to_string(),
+            partition: event.position.partition,
+            offset: event.position.offset,
+            handler: text(event, HANDLER),
+            digest: text(event, DIGEST),
+            source: text(event, SOURCE),
+            latency_ms: from.and_then(|from| event.timestamp_ms?.checked_sub(from.timestamp_ms?)),
+            failure: text(event, FAILURE_KIND).map(|kind| Failed {
+                kind,
+                message: text(event, FAILURE_MESSAGE),
+                attempts: text(event, ATTEMPTS),
+            }),
+        }
+    };
+    ordered.iter().zip(before).map(hop).collect()
+}
+
+fn text(event: &Event, name: &str) -> Option<String> {
+    Some(str::from_utf8(header(&event.headers, name)?).ok()?.to_string())
+}
+
+fn rfc3339(timestamp_ms: i64) -> Option<String> {
+    const YEAR_10000_MS: u64 = 253_402_300_800_000;
+    let since_epoch = u64::try_from(timestamp_ms).ok().filter(|ms| *ms < YEAR_10000_MS)?;
+    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(since_epoch);
+    Some(humantime::format_rfc3339_millis(time).to_string())
+}
+
+fn table(hops: &[Hop]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+        "time",
+        "topic",
+        "partition/offset",
+        "handler",
+        "digest",
+        "after",
+    ]);
+    let mut failures = String::new();
+    for hop in hops {
+        table.add_row([
+            hop.time.clone().unwrap_or_default(),
+            hop.topic.clone(),
+            format!("{}/{}", hop.partition, hop.offset),
+            hop.handler.clone().unwrap_or_default(),
+            hop.digest.as_deref().map(|digest| digest.chars().take(12).collect()).unwrap_or_default(),
+            hop.latency_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
+        ]);
+        if let Some(Failed { kind, message, attempts }) = &hop.failure {
+            let (topic, partition, offset) = (&hop.topic, hop.partition, hop.offset);
+            let attempts = attempts.as_deref().unwrap_or("?");
+            let message = message.as_deref().unwrap_or_default();
+            failures.push_str(&format!(
+                "\n{topic}/{partition}/{offset}: {kind} at attempt {attempts}: {message}"
+            ));
+        }
+    }
+    format!("{table}{failures}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Header, Position};
+
+    fn event(topic: &str, offset: i64, timestamp_ms: i64, headers: &[(&str, &'static str)]) -> Event {
+        Event {
+            position: Position { topic: topic.into(), partition: 1, offset },
+            timestamp_ms: Some(timestamp_ms),
+            key: Some("k".into()),
+            payload: None,
+            headers: headers.iter().map(|(name, value)| Header::new(*name, *value)).collect(),
+        }
+    }
+
+    fn topics(hops: &[Hop]) -> Vec<(&str, Option<i64>)> {
+        hops.iter().map(|hop| (hop.topic.as_str(), hop.latency_ms)).collect()
+    }
+
+    #[test]
+    fn hops_within_one_millisecond_are_ordered_by_what_was_made_from_what() {
+        let events = [
+            event("a-last", 0, 1000, &[(SOURCE, "m-middle/1/0")]),
+            event("m-middle", 0, 1000, &[(SOURCE, "z-first/1/0")]),
+            event("z-first", 0, 1000, &[]),
+        ];
+        let hops = hops(&events);
+        assert_eq!(topics(&hops), [("z-first", None), ("m-middle", Some(0)), ("a-last", Some(0))]);
+    }
+
+    #[test]
+    fn latency_is_counted_from_the_record_it_was_made_from_and_else_from_the_one_before() {
+        let events = [
+            event("in", 0, 1000, &[]),
+            event("out", 0, 1200, &[(SOURCE, "in/1/0")]),
+            event("aside", 0, 1300, &[(SOURCE, "in/1/0")]),
+            event("elsewhere", 0, 1450, &[]),
+        ];
+        let expected = [("in", None), ("out", Some(200)), ("aside", Some(300)), ("elsewhere", Some(150))];
+        assert_eq!(topics(&hops(&events)), expected);
+    }
+
+    #[test]
+    fn a_circle_of_forged_sources_ends() {
+        let events = [event("a", 0, 1, &[(SOURCE, "b/1/0")]), event("b", 0, 1, &[(SOURCE, "a/1/0")])];
+        assert_eq!(hops(&events).len(), 2);
+    }
+
+    #[test]
+    fn a_dead_letter_tells_its_failure() {
+        let headers =
+            [(HANDLER, "h"), (FAILURE_KIND, "reject"), (FAILURE_MESSAGE, "no \"to\""), (ATTEMPTS, "1")];
+        let hops = hops(&[event("h.dlq", 0, 1_790_000_000_123, &headers)]);
+        assert_eq!(hops[0].time.as_deref(), Some("2026-09-21T14:13:20.123Z"));
+        assert_eq!(hops[0].failure.as_ref().unwrap().kind, "reject");
+        assert!(table(&hops).ends_with("h.dlq/1/0: reject at attempt 1: no \"to\""));
+    }
+}
