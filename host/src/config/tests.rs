@@ -110,12 +110,12 @@ fn the_shipped_pipeline_takes_its_mail_server_from_the_environment() {
 
 #[test]
 fn the_flag_for_brokers_wins_over_the_file() {
-    let overrides = Overrides { brokers: Some("kafka:9092".into()) };
+    let overrides = Overrides { brokers: Some("kafka:9092".into()), instance: None };
     for text in ["[kafka]\nbrokers = \"embedded\"", ""] {
         let loaded = parse(text.into(), Path::new("pipeline.toml"), &|_| None, &overrides).unwrap();
         assert_eq!(loaded.plan.kafka.brokers, Brokers::Addresses("kafka:9092".into()));
     }
-    let overrides = Overrides { brokers: Some("kafka:nine".into()) };
+    let overrides = Overrides { brokers: Some("kafka:nine".into()), instance: None };
     let errors = parse(String::new(), Path::new("pipeline.toml"), &|_| None, &overrides).unwrap_err().errors;
     assert!(errors[0].message.starts_with("--brokers or $WASMILL_KAFKA_BROKERS"), "{errors:?}");
 }

@@ -56,3 +56,50 @@ fn load(engine: &Engine, handler: &HandlerPlan) -> Result<Version, LoadError> {
     version.fits(handler.limits.memory)?;
     Ok(version)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Overrides};
+
+    /// The preambles of an empty core module and of an empty component.
+    const CORE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    #[test]
+    fn a_component_that_can_t_run_is_an_error_at_the_line_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in [("text", b"(module)" as &[u8]), ("core", CORE), ("empty", COMPONENT)] {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        let mut toml = String::from("kafka.brokers = 'embedded'\n");
+        for name in ["core", "empty", "missing", "text"] {
+            toml += &format!("[handlers.{name}]\ncomponent = '{name}'\nsubscribe = ['a']\n");
+        }
+        let file = folder.path().join("pipeline.toml");
+        std::fs::write(&file, &toml).unwrap();
+
+        let loaded = config::load(&file, &Overrides::default()).unwrap();
+        let Err(VersionErrors::Components(problems)) = load_versions(&loaded) else {
+            panic!("none of these can be run")
+        };
+        let told: Vec<(usize, &str)> = problems
+            .iter()
+            .map(|problem| (problem.line_and_column().unwrap().0, problem.message.as_str()))
+            .collect();
+        let expected = [
+            (3, "`core`: ", "is a core WebAssembly module, not a component"),
+            (6, "`empty`: ", "it exports no function `handle`"),
+            (9, "`missing`: ", "there is no component at"),
+            (12, "`text`: ", "is not WebAssembly"),
+        ];
+        assert_eq!(told.len(), expected.len(), "{told:#?}");
+        for ((line, message), (at, handler, fault)) in told.iter().zip(expected) {
+            assert!(
+                *line == at && message.starts_with(handler) && message.contains(fault),
+                "{line}: {message}"
+            );
+        }
+        assert!(problems.iter().all(|problem| problem.help.is_some()), "{problems:#?}");
+    }
+}
