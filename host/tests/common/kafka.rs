@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 /// The bootstrap address. The first call of the process starts the broker, which takes some seconds; it
 /// dies with the process, because the process holds the other end of its standard input. A broker that
 /// can't be had fails the test.
-pub fn broker() -> &'static str {
+pub(crate) fn broker() -> &'static str {
     static BROKER: OnceLock<Broker> = OnceLock::new();
     &BROKER.get_or_init(Broker::find).address
 }

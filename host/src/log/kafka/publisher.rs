@@ -14,12 +14,15 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::client::{self, Base, Voice};
-use super::{ConnectError, record, retire};
+use super::closing::Closing;
+use super::{ConnectError, native, record};
 use crate::event::{Position, Record};
 
 /// Idempotent, acknowledged by all replicas. Share it by reference; dropping it waits for what is under way,
 /// a few seconds at most.
-pub struct Publisher {
+pub struct Publisher(Closing<Polled>);
+
+struct Polled {
     producer: Arc<BaseProducer<Acknowledgements>>,
     stop: Arc<AtomicBool>,
     /// Serves the acknowledgements; ends when `stop` is set, joined on drop.
@@ -65,13 +68,14 @@ impl Publisher {
                 })
                 .map_err(|e| ConnectError::Fatal(format!("can't start a thread: {e}")))?
         };
-        Ok(Self { producer, stop, poller: Some(poller) })
+        Ok(Self(Closing::new(Polled { producer, stop, poller: Some(poller) })))
     }
 
     /// Returns when the broker has acknowledged the record, with where it stands.
     pub async fn publish(&self, record: &Record, timeout: Duration) -> Result<Position, PublishError> {
         let (sender, receiver) = oneshot::channel();
-        self.producer
+        self.0
+            .producer
             .send(record::base_record(record, Box::new(sender)))
             .map_err(|(error, _)| PublishError::from(&error))?;
         match tokio::time::timeout(timeout, receiver).await {
@@ -86,17 +90,15 @@ impl Publisher {
     }
 }
 
-impl Drop for Publisher {
+impl Drop for Polled {
     fn drop(&mut self) {
+        let limit = Duration::from_secs(2);
+        native::flush(&self.producer, limit, limit);
         self.stop.store(true, Ordering::Release);
-        let (producer, poller) = (self.producer.clone(), self.poller.take());
-        retire("publisher", Duration::from_secs(3), move || {
-            super::native::flush(&producer, Duration::from_secs(2), Duration::from_secs(2));
-            if let Some(poller) = poller {
-                // It panics only if librdkafka's callbacks do.
-                let _ = poller.join();
-            }
-        });
+        if let Some(poller) = self.poller.take() {
+            // It panics only if a callback does.
+            let _ = poller.join();
+        }
     }
 }
 
