@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use wasmill::event::{Event, FailureKind, Handler, Header, Position};
 
-use crate::{event, failure, handle, handle_one, handler, handler_of, plan, texts};
+use crate::{event, failure, handle, handle_one, handler, handler_of, plan, texts, with_deadline};
 
 #[test]
 fn an_event_reaches_the_component_whole_and_its_output_comes_back_whole() {
@@ -73,7 +73,7 @@ fn a_guilty_event_stands_alone_and_its_neighbours_succeed() {
 
 #[test]
 fn every_kind_of_guilt_in_one_batch_is_found() {
-    let mut handler = handler("fate");
+    let mut handler = handler_of("fate", &with_deadline(Duration::from_millis(500)));
     let payloads = ["a", "panic", "b", "retry", "exit", "loop", "reject", "nothing", "out of bounds", "c"];
     let kinds: Vec<_> = handle(&mut handler, &payloads)
         .into_iter()
