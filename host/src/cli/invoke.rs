@@ -66,7 +66,8 @@ pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
 
     let (outcomes, usage) = handle(handler, &events, &attempts, batch)?;
-    let report = Report::new(handler, &events, &outcomes, usage);
+    let default_topic = handler.publish.first().map_or("", |topic| topic);
+    let report = Report::new(default_topic, &events, &outcomes, usage);
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {

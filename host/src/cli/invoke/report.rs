@@ -4,7 +4,6 @@ use bytesize::ByteSize;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::config::plan::HandlerPlan;
 use crate::event::{Event, Outcome, Output};
 use crate::guest::Usage;
 
@@ -49,8 +48,8 @@ enum Payload {
 }
 
 impl Report {
-    pub(super) fn new(handler: &HandlerPlan, events: &[Event], outcomes: &[Outcome], usage: Usage) -> Self {
-        let default_topic = handler.publish.first().map_or("", |topic| topic);
+    /// Outputs that name no topic go to `default_topic`.
+    pub(super) fn new(default_topic: &str, events: &[Event], outcomes: &[Outcome], usage: Usage) -> Self {
         let event = |(event, outcome): (&Event, &Outcome)| EventReport {
             position: event.position.to_string(),
             outputs: outcome
@@ -134,4 +133,59 @@ impl Payload {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::event::{Failure, FailureKind, Position};
+
+    fn output(topic: Option<&str>, payload: Option<&'static str>) -> Output {
+        Output {
+            topic: topic.map(Into::into),
+            key: None,
+            payload: payload.map(Into::into),
+            headers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn outputs_name_their_topic_and_show_json_as_json_and_the_rest_as_text() {
+        let outputs =
+            [output(None, Some("{\"a\":1}")), output(Some("other"), Some("not json")), output(None, None)];
+        let shown = outputs.map(|output| serde_json::to_value(OutputReport::new(&output, "first")).unwrap());
+        assert_eq!(
+            shown,
+            [
+                json!({"topic": "first", "key": null, "payload": {"a": 1}, "headers": []}),
+                json!({"topic": "other", "key": null, "payload": "not json", "headers": []}),
+                json!({"topic": "first", "key": null, "payload": null, "headers": []}),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_failure_is_shown_with_its_kind_and_counted() {
+        let outcomes = [Ok(vec![]), Err(Failure::new(FailureKind::Trap, "boom"))];
+        let event = |offset| Event {
+            position: Position { topic: "in".into(), partition: 0, offset },
+            timestamp_ms: None,
+            key: None,
+            payload: None,
+            headers: Vec::new(),
+        };
+        let report = Report::new("first", &[event(0), event(1)], &outcomes, Usage::default());
+        let shown = serde_json::to_value(&report).unwrap();
+        assert_eq!((report.failed, &shown["events"][0]["failure"]), (1, &json!(null)));
+        assert_eq!(
+            shown["events"][1],
+            json!({
+                "position": "in/0/1",
+                "outputs": [],
+                "failure": {"kind": "trap", "message": "boom", "backtrace": null}
+            })
+        );
+    }
 }
