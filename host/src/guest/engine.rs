@@ -32,6 +32,9 @@ const TABLES_PER_COMPONENT: u32 = 16;
 /// only touched pages are reset. Measured for a lone event: 6 us with it, 24 us without, 20 us with nothing kept.
 const KEEP_RESIDENT: usize = 512 * 1024;
 
+/// What a 32-bit memory can address. A bigger cap is no mistake, only more than a component can use.
+const ADDRESSABLE: usize = 1 << 32;
+
 /// What the pool must have room for.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineLimits {
@@ -97,7 +100,7 @@ fn pool(limits: EngineLimits) -> PoolingAllocationConfig {
         .max_tables_per_component(TABLES_PER_COMPONENT)
         .max_tables_per_module(TABLES_PER_COMPONENT)
         .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
-        .max_memory_size(limits.memory)
+        .max_memory_size(limits.memory.min(ADDRESSABLE))
         .linear_memory_keep_resident(KEEP_RESIDENT)
         .table_keep_resident(KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
@@ -141,6 +144,13 @@ impl Drop for Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_engine_starts_with_no_handlers_and_with_boundless_ones() {
+        for memory in [0, 1, usize::MAX] {
+            assert!(Engine::new(EngineLimits { instances: 0, memory }).is_ok(), "{memory}");
+        }
+    }
 
     #[test]
     fn a_deadline_is_never_shorter_than_asked_for() {

@@ -1,6 +1,5 @@
 //! Compares a component with the world of wit/handler.wit and names every difference, with a remedy each.
 
-use miette::Diagnostic;
 use thiserror::Error;
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, InstancePre};
@@ -11,50 +10,67 @@ use super::linker;
 use super::store::State;
 
 /// One way in which a component doesn't fit the world.
-#[derive(Debug, Error, Diagnostic, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum Mismatch {
+    #[error("it imports `{}`, which handlers don't get", .imports.join("`, `"))]
+    SurplusImports { imports: Vec<String> },
+
+    #[error("it imports something that this version of Wasmill lacks: {reason}")]
+    ImportType { reason: String },
+
     #[error("it exports no function `handle`{}", what_else(.exports))]
-    #[diagnostic(help(
-        "export the world `wasmill:handler/handler` of wit/handler.wit; `wasmill new` scaffolds a handler"
-    ))]
     MissingExport { exports: Vec<String> },
 
     #[error("its export `handle` has another type: {reason}")]
-    #[diagnostic(help("build it against the wit/handler.wit of this version of Wasmill"))]
     ExportType { reason: String },
+}
 
-    #[error("it imports `{import}`, which handlers don't get")]
-    #[diagnostic(help("{}", remedy(.import)))]
-    SurplusImport { import: String },
+impl Mismatch {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            Self::SurplusImports { imports } if imports.iter().any(|import| network(import)) => {
+                "handlers have no network: publish an event and let a sink or another service act on it"
+                    .into()
+            }
+            Self::SurplusImports { .. } => {
+                format!("handlers get these alone, of WASI 0.2: {}", linker::granted_names())
+            }
+            Self::ImportType { .. } => "build it with an older toolchain or WASI 0.2 adapter".into(),
+            Self::MissingExport { .. } => {
+                "export the world `wasmill:handler/handler` of wit/handler.wit".into()
+            }
+            Self::ExportType { .. } => {
+                "build it against the wit/handler.wit of this version of Wasmill".into()
+            }
+        }
+    }
+}
 
-    #[error("it imports something that this version of Wasmill lacks: {reason}")]
-    #[diagnostic(help("build it with an older toolchain or WASI 0.2 adapter"))]
-    ImportType { reason: String },
+fn network(import: &str) -> bool {
+    import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/")
 }
 
 /// The component, linked; or everything that stands in the way.
 pub(super) fn link(engine: &Engine, component: &Component) -> Result<HandlerPre<State>, Vec<Mismatch>> {
-    let mut mismatches = surplus_imports(engine, component);
-    if mismatches.is_empty() {
-        match engine.linker.instantiate_pre(component) {
-            Ok(linked) => match exports(engine, linked) {
-                Ok(handler) => return Ok(handler),
-                Err(mismatch) => mismatches.push(mismatch),
-            },
-            Err(error) => mismatches.push(Mismatch::ImportType { reason: chain(&error) }),
-        }
-    } else if let Some(mismatch) = exports_despite_imports(engine, component) {
-        mismatches.push(mismatch);
+    let imports = surplus_imports(engine, component);
+    if !imports.is_empty() {
+        let surplus = Mismatch::SurplusImports { imports };
+        return Err([surplus].into_iter().chain(exports_despite_imports(engine, component)).collect());
     }
-    Err(mismatches)
+    let linked = engine
+        .linker
+        .instantiate_pre(component)
+        .map_err(|error| vec![Mismatch::ImportType { reason: chain(&error) }])?;
+    exports(engine, linked).map_err(|mismatch| vec![mismatch])
 }
 
-fn surplus_imports(engine: &Engine, component: &Component) -> Vec<Mismatch> {
+fn surplus_imports(engine: &Engine, component: &Component) -> Vec<String> {
     component
         .component_type()
         .imports(&engine.wasmtime)
         .filter(|(name, import)| !linker::granted(name) && !types_alone(engine, &import.ty))
-        .map(|(name, _)| Mismatch::SurplusImport { import: name.into() })
+        .map(|(name, _)| name.into())
         .collect()
 }
 
@@ -99,14 +115,4 @@ fn chain(error: &wasmtime::Error) -> String {
 
 fn what_else(exports: &[String]) -> String {
     if exports.is_empty() { String::new() } else { format!(", but `{}`", exports.join("`, `")) }
-}
-
-fn remedy(import: &str) -> String {
-    if import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/") {
-        "handlers have no network: publish an event and let a sink or another service act on it".into()
-    } else if import.starts_with("wasmill:handler/") {
-        "build it against the wit/handler.wit of this version of Wasmill".into()
-    } else {
-        format!("handlers get these alone, of WASI 0.2: {}", linker::granted_names())
-    }
 }

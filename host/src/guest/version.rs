@@ -65,11 +65,8 @@ pub enum LoadError {
     Invalid { path: PathBuf, reason: String },
 
     #[error("{} is a component of another world: {}", .path.display(), list(.mismatches))]
-    OtherWorld {
-        path: PathBuf,
-        #[related]
-        mismatches: Vec<Mismatch>,
-    },
+    #[diagnostic(help("{}", remedies(.mismatches)))]
+    OtherWorld { path: PathBuf, mismatches: Vec<Mismatch> },
 
     #[error(
         "{} starts with {} of memory, and its cap is {}",
@@ -160,4 +157,8 @@ impl Encoding {
 
 fn list(mismatches: &[Mismatch]) -> String {
     mismatches.iter().map(Mismatch::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn remedies(mismatches: &[Mismatch]) -> String {
+    mismatches.iter().map(Mismatch::remedy).collect::<Vec<_>>().join("\n")
 }

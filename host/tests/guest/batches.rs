@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use wasmill::config::plan::{HandlerPlan, LimitsPlan};
 use wasmill::event::{Event, FailureKind, Handler, Header, Position};
 
-use crate::{event, failure, handle, handle_one, handler, handler_of, plan, texts};
+use crate::{MIB, event, failure, handle, handle_one, handler, handler_of, plan, texts, with_deadline};
 
 #[test]
 fn an_event_reaches_the_component_whole_and_its_output_comes_back_whole() {
@@ -73,7 +74,7 @@ fn a_guilty_event_stands_alone_and_its_neighbours_succeed() {
 
 #[test]
 fn every_kind_of_guilt_in_one_batch_is_found() {
-    let mut handler = handler("fate");
+    let mut handler = handler_of("fate", &with_deadline(Duration::from_millis(500)));
     let payloads = ["a", "panic", "b", "retry", "exit", "loop", "reject", "nothing", "out of bounds", "c"];
     let kinds: Vec<_> = handle(&mut handler, &payloads)
         .into_iter()
@@ -107,6 +108,18 @@ fn a_batch_of_guilty_events_alone_takes_little_more_than_a_call_each() {
 }
 
 #[test]
+fn a_batch_too_big_for_the_memory_cap_is_handled_in_parts() {
+    let limits = LimitsPlan { memory: 4 * MIB, ..plan().limits };
+    let mut handler = handler_of("echo", &HandlerPlan { limits, ..plan() });
+    let big = "x".repeat(400 * 1024);
+    let outcomes = handle(&mut handler, &[big.as_str(); 16]);
+    assert!(outcomes.iter().all(|outcome| texts(outcome) == [big.as_str()]));
+    assert_eq!(handler.usage().calls, 1 + 2 + 4);
+    let too_big = failure(&mut handler, &"x".repeat(4 * MIB));
+    assert_eq!(too_big.kind, FailureKind::Memory, "{}", too_big.message);
+}
+
+#[test]
 fn an_undeclared_topic_fails_its_own_event_and_names_topic_and_handler() {
     let mut handler = handler("topic");
     let outcomes = handle(&mut handler, &["other", "elsewhere", ""]);
@@ -123,7 +136,7 @@ fn an_undeclared_topic_fails_its_own_event_and_names_topic_and_handler() {
 
 #[test]
 fn a_handler_that_may_publish_nothing_has_no_default_topic() {
-    let mut handler = handler_of("topic", &wasmill::config::plan::HandlerPlan { publish: vec![], ..plan() });
+    let mut handler = handler_of("topic", &HandlerPlan { publish: vec![], ..plan() });
     let contract = failure(&mut handler, "");
     assert_eq!(contract.kind, FailureKind::Contract);
     assert!(contract.message.contains("`publish` of handler `tested` is empty"), "{}", contract.message);

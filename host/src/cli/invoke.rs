@@ -1,0 +1,104 @@
+//! `wasmill invoke`: one handler over events from a file or standard input, without Kafka.
+
+mod input;
+mod report;
+
+use std::fs::File;
+use std::io::{self, BufReader};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+
+use self::input::Format;
+use self::report::Report;
+use crate::config::plan::{HandlerPlan, Plan};
+use crate::event::{Event, Handler, Outcome};
+use crate::guest::{ComponentHandler, Engine, EngineLimits, Usage, Version};
+
+/// Run one handler over events, without Kafka
+///
+/// Prints what the handler would publish, each event's failure, and what the calls took. Nothing is
+/// published and nothing is retried. Exits with 1 if any event failed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasmill invoke order-formatter order.json
+  echo '{\"order_id\":\"o-1\"}' | wasmill invoke order-formatter --key o-1
+  wasmill invoke email-composer events.jsonl --format event --json")]
+pub struct Args {
+    /// The handler's name in pipeline.toml
+    handler: String,
+
+    /// Where the events are; standard input when it is left out
+    file: Option<PathBuf>,
+
+    /// What an event looks like
+    #[arg(long, value_enum, default_value_t = Format::Json)]
+    format: Format,
+
+    /// The key of every event that brings none
+    #[arg(long)]
+    key: Option<String>,
+
+    /// Events of one call, at most; the handler's `limits.batch` when it is left out
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    batch: Option<u32>,
+
+    /// Print one JSON object, on standard output
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
+    let handler = find(plan, &args.handler)?;
+    let given = match &args.file {
+        Some(path) => File::open(path)
+            .into_diagnostic()
+            .and_then(|file| input::read(BufReader::new(file), args.format))
+            .wrap_err_with(|| format!("can't read events from {}", path.display()))?,
+        None => {
+            input::read(io::stdin().lock(), args.format).wrap_err("can't read events from standard input")?
+        }
+    };
+    let attempts: Vec<u32> = given.iter().map(|given| given.attempt).collect();
+    let events = input::place(given, handler, args.key.as_deref());
+    let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
+
+    let (outcomes, usage) = handle(handler, &events, &attempts, batch)?;
+    let default_topic = handler.publish.first().map_or("", |topic| topic);
+    let report = Report::new(default_topic, &events, &outcomes, usage);
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+    } else {
+        report.print();
+    }
+    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a HandlerPlan> {
+    plan.handlers.iter().find(|handler| *handler.name == *name).ok_or_else(|| {
+        let names: Vec<_> = plan.handlers.iter().map(|handler| &*handler.name).collect();
+        miette!(
+            help = format!("its handlers are: {}", names.join(", ")),
+            "pipeline.toml has no handler `{name}`"
+        )
+    })
+}
+
+fn handle(
+    plan: &HandlerPlan,
+    events: &[Event],
+    attempts: &[u32],
+    batch: usize,
+) -> miette::Result<(Vec<Outcome>, Usage)> {
+    let engine = Engine::new(EngineLimits { instances: 1, memory: plan.limits.memory })?;
+    let mut handler = ComponentHandler::new(Version::load(&engine, &plan.component)?, plan)?;
+    let events: Vec<_> = events.iter().collect();
+    let outcomes = events
+        .chunks(batch)
+        .zip(attempts.chunks(batch))
+        .flat_map(|(events, attempts)| handler.handle(events, attempts))
+        .collect();
+    Ok((outcomes, handler.usage()))
+}
