@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::str;
 use std::time::{Duration, Instant, SystemTime};
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
@@ -48,6 +49,24 @@ pub struct Args {
 }
 
 pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
+    let trace = trace(plan, &args)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
+    } else if !trace.hops.is_empty() {
+        println!("{}", table(&trace.hops));
+    }
+    if trace.hops.is_empty() {
+        eprintln!(
+            "none of the {} records has the key {:?}\n\
+             (keys are compared byte by byte; old records may be gone, by the topics' retention)",
+            trace.records_read, trace.key
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+pub fn trace(plan: &Plan, args: &Args) -> miette::Result<Trace> {
     let host = Host::new(args.url.as_deref(), plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let cluster = runtime.block_on(host.cluster(plan))?;
@@ -55,23 +74,7 @@ pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let mut tail = cluster.tail(&topics, &Start::Beginning).into_diagnostic()?;
 
     let (events, read) = records_of(&mut tail, args.key.as_bytes())?;
-    let hops = hops(&events);
-    if args.json {
-        let trace = Trace { key: &args.key, hops: &hops };
-        println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
-    } else if !hops.is_empty() {
-        println!("{}", table(&hops));
-    }
-    if hops.is_empty() {
-        eprintln!(
-            "no record has the key {:?}: {read} records read, in {}\n\
-             (keys are compared byte by byte; old records may be gone, by the topics' retention)",
-            args.key,
-            topics.join(", ")
-        );
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(Trace { key: args.key.clone(), records_read: read, hops: hops(&events) })
 }
 
 /// All that was there when the tail was made; and how many records that were, of whatever key.
@@ -98,10 +101,13 @@ fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> 
     Ok((found, read))
 }
 
-#[derive(Serialize)]
-struct Trace<'a> {
-    key: &'a str,
-    hops: &'a [Hop],
+/// A key's records, in the order of time.
+#[derive(Debug, Serialize)]
+pub struct Trace {
+    key: String,
+    /// Of all keys.
+    records_read: u64,
+    hops: Vec<Hop>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -179,7 +185,7 @@ fn rfc3339(timestamp_ms: i64) -> Option<String> {
 
 fn table(hops: &[Hop]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_preset(NOTHING).set_header([
         "time",
         "topic",
         "partition/offset",
@@ -206,7 +212,7 @@ fn table(hops: &[Hop]) -> String {
             ));
         }
     }
-    format!("{table}{failures}")
+    format!("{}{failures}", table.trim_fmt())
 }
 
 #[cfg(test)]

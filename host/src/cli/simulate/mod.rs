@@ -29,7 +29,7 @@ use crate::log::kafka::{Start, Tail};
 use super::host::Host;
 use journeys::Journeys;
 use post::{Answer, Posting};
-use report::Report;
+pub use report::Report;
 
 /// Posts made-up bodies to the running host and follows each one through the topics.
 ///
@@ -68,7 +68,7 @@ pub struct Args {
 
     /// Chooses among the bodies; the same seed makes the same choices.
     #[arg(long)]
-    seed: Option<u64>,
+    seed: Option<u32>,
 
     /// How long to wait for the last ones after the last POST.
     #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
@@ -80,6 +80,16 @@ pub struct Args {
 }
 
 pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
+    let report = simulate(plan, &args)?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+pub fn simulate(plan: &Plan, args: &Args) -> miette::Result<Report> {
     let resource = resource(plan, args.resource.as_deref())?;
     let topics = topics(plan, resource)?;
     let bodies = bodies(resource, args.bodies.as_deref())?;
@@ -91,7 +101,7 @@ pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let mut tail = cluster.tail(&topics, &Start::End).into_diagnostic()?;
     reach_the_end(&mut tail)?;
 
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed.into());
     let (answers, answered) = mpsc::channel(1024);
     let posting = Posting {
         host,
@@ -106,16 +116,10 @@ pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     thread::scope(|scope| {
         // Ends when all is posted, or when `follow` gives up and drops its end of the channel.
         scope.spawn(|| runtime.block_on(posting.run(args.parallel)));
-        follow(&mut tail, answered, &mut journeys, &args)
+        follow(&mut tail, answered, &mut journeys, args)
     })?;
 
-    let report = Report::new(&journeys, seed, start.elapsed());
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
-    } else {
-        println!("{report}");
-    }
-    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(Report::new(&journeys, seed, start.elapsed()))
 }
 
 /// Until every accepted one is done, or `timeout` has passed since the last answer.
