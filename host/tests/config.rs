@@ -1,7 +1,8 @@
 //! What pipeline.toml's mistakes look like to the person who made them.
 //!
 //! Each `tests/config/NAME.toml` has its errors and warnings, as rendered, in `NAME.txt`. After a change
-//! on purpose: `WASMILL_UPDATE=1 cargo test --release --test config`, and read the diff.
+//! on purpose: `WASMILL_UPDATE=1 cargo test --release --test config`, and read the diff. The same goes for
+//! schemas/pipeline.schema.json, which is generated from the types.
 
 use std::path::{Path, PathBuf};
 
@@ -46,7 +47,7 @@ fn unchanged(file: &Path, actual: &str) -> Result<(), String> {
         std::fs::write(file, actual).map_err(|error| error.to_string())?;
     }
     let expected = std::fs::read_to_string(file).unwrap_or_default();
-    if expected == actual { Ok(()) } else { Err(format!("{}\nis now:\n{actual}", file.display())) }
+    if expected == actual { Ok(()) } else { Err(format!("{} is now:\n{actual}", file.display())) }
 }
 
 #[test]
@@ -66,4 +67,11 @@ fn every_mistake_is_shown_with_its_place_and_a_remedy() {
         changed.extend(unchanged(&case.with_extension("txt"), &shown).err());
     }
     assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+#[test]
+fn the_committed_schema_is_the_one_of_the_types() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../schemas/pipeline.schema.json");
+    unchanged(&file, &format!("{:#}\n", config::schema()))
+        .expect("make it anew: WASMILL_UPDATE=1 cargo test --release -p wasmill --test config");
 }

@@ -1,6 +1,9 @@
 //! `simulate` and `trace` on an embedded broker. The host that they look at is a stand-in of a few lines,
 //! so that what they report can be compared with what it did.
 
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -10,14 +13,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use clap::Parser;
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
-use wasmill::cli::{simulate, trace};
-use wasmill::config::plan::Plan;
 use wasmill::config::{self, Overrides};
 use wasmill::event::headers::{HANDLER, SOURCE};
 use wasmill::event::{Event, Header, Record};
+use wasmill::log::Publish;
 use wasmill::log::kafka::{Cluster, Publisher, Start};
 
 const PIPELINE: &str = r#"
@@ -100,21 +101,18 @@ fn a_key_is_traced_through_all_topics() {
 }
 
 #[test]
-fn without_a_host_the_verbs_say_what_to_start() {
-    let error = simulate::simulate(&plan(), &args(&["--bodies", "/dev/null"])).unwrap_err();
-    assert!(format!("{error:?}").contains("--bodies"), "{error:?}");
+fn without_a_host_or_bodies_the_verbs_say_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
-    let bodies = folder.path().join("bodies.json");
-    std::fs::write(&bodies, "{}").unwrap();
-    let bodies = bodies.to_str().unwrap();
-    let error = simulate::simulate(&plan(), &args(&["--url", "http://127.0.0.1:9", "--bodies", bodies]));
-    let error = format!("{:?}", error.unwrap_err());
-    assert!(error.contains("no host answers") && error.contains("wasmill run"), "{error}");
+    for (verb, hint) in [("simulate", "--bodies"), ("trace", "wasmill run")] {
+        let output = wasmill(folder.path(), "http://127.0.0.1:9", &[verb, "things"]);
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains(hint), "{error}");
+    }
 }
 
 /// Serves POST /things and /status, and copies what comes in as the body's "fate" says.
 struct StandIn {
-    plan: Plan,
     url: String,
     stop: Arc<AtomicBool>,
     copier: Option<JoinHandle<()>>,
@@ -124,7 +122,9 @@ struct StandIn {
 
 impl StandIn {
     fn start() -> Self {
-        let plan = plan();
+        let plan =
+            config::parse(PIPELINE.into(), Path::new("pipeline.toml"), &|_| None, &Overrides::default());
+        let plan = plan.unwrap().plan;
         let cluster = Cluster::connect(&plan.kafka, &plan.name).unwrap();
         cluster.ensure_topics(&plan.topics).unwrap();
         let publisher = Arc::new(cluster.publisher().unwrap());
@@ -152,29 +152,27 @@ impl StandIn {
                 }
             })
         };
-        Self { plan, url, stop, copier: Some(copier), runtime }
+        Self { url, stop, copier: Some(copier), runtime }
     }
 
     fn simulate(&self, bodies: &str, options: &[&str]) -> Value {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("bodies.json");
-        std::fs::write(&file, bodies).unwrap();
-        let mut options = options.to_vec();
-        options.extend(["--url", &self.url, "--bodies", file.to_str().unwrap()]);
-        let report = simulate::simulate(&self.plan, &args(&options)).unwrap();
-        let value = serde_json::to_value(&report).unwrap();
-        assert_eq!(report.is_complete(), value["missing"] == 0 && value["refused"] == 0, "{report}");
-        value
+        fs::write(&file, bodies).unwrap();
+        let verb = [&["simulate", "--json", "--bodies", file.to_str().unwrap()], options].concat();
+        let output = wasmill(folder.path(), &self.url, &verb);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        let complete = report["missing"] == 0 && report["refused"] == 0;
+        assert_eq!(output.status.code(), Some(i32::from(!complete)), "{output:?}");
+        report
     }
 
     fn trace(&self, key: &str) -> Value {
-        #[derive(Parser)]
-        struct Cli {
-            #[command(flatten)]
-            args: trace::Args,
-        }
-        let args = Cli::parse_from(["trace", key, "--url", &self.url]).args;
-        serde_json::to_value(trace::trace(&self.plan, &args).unwrap()).unwrap()
+        let folder = tempfile::tempdir().unwrap();
+        let output = wasmill(folder.path(), &self.url, &["trace", "--json", key]);
+        let trace: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        assert_eq!(output.status.code(), Some(i32::from(trace["hops"] == json!([]))), "{output:?}");
+        trace
     }
 
     /// Through the front door, as a client would.
@@ -213,7 +211,7 @@ async fn accept(
     let key = Some(id.clone().into());
     let record =
         Record { topic: "in".into(), key, payload: Some(body.to_string().into()), headers: Vec::new() };
-    publisher.publish(&record, Duration::from_secs(10)).await.unwrap();
+    publisher.publish(record, Duration::from_secs(10)).await.unwrap();
     (StatusCode::CREATED, Json(json!({ "id": id })))
 }
 
@@ -227,21 +225,18 @@ async fn copy(publisher: &Publisher, event: Event) {
     let headers =
         vec![Header::new(HANDLER, "copier"), Header::new(SOURCE, event.position.to_string().into_bytes())];
     let record = Record { topic: topic.into(), key: event.key, payload: event.payload, headers };
-    publisher.publish(&record, Duration::from_secs(10)).await.unwrap();
+    publisher.publish(record, Duration::from_secs(10)).await.unwrap();
 }
 
-fn args(options: &[&str]) -> simulate::Args {
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: simulate::Args,
-    }
-    Cli::parse_from([&["simulate"], options].concat()).args
-}
-
-fn plan() -> Plan {
-    let folder = std::env::temp_dir();
-    config::parse(PIPELINE.into(), &folder.join("pipeline.toml"), &|_| None, &Overrides::default())
+/// Runs a verb on the stand-in's pipeline.
+fn wasmill(folder: &Path, url: &str, verb: &[&str]) -> Output {
+    let pipeline = folder.join("pipeline.toml");
+    fs::write(&pipeline, PIPELINE).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_wasmill"))
+        .args(verb)
+        .args(["--url", url, "--config"])
+        .arg(pipeline)
+        .env_remove("WASMILL_KAFKA_BROKERS")
+        .output()
         .unwrap()
-        .plan
 }

@@ -1,5 +1,87 @@
-//! The command line: one file a verb.
+//! The command line: one file a verb. What was asked for goes to standard output, all else to standard
+//! error; the exit code is 0, 1 (it didn't work) or 2 (usage).
 
+mod check;
 mod host;
-pub mod simulate;
-pub mod trace;
+mod run;
+mod simulate;
+mod trace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Loaded, Overrides};
+use crate::telemetry::{self, LogFormat};
+
+/// Runs sandboxed WebAssembly components on Kafka events, exactly once.
+#[derive(Parser)]
+#[command(name = "wasmill", version, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    pipeline: Pipeline,
+
+    /// How log lines look; WASMILL_LOG=debug shows more of them
+    #[arg(long, value_enum, default_value_t, global = true, env = "WASMILL_LOG_FORMAT")]
+    log_format: LogFormat,
+
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// Which pipeline, and what is said over its file.
+#[derive(Args)]
+struct Pipeline {
+    /// The pipeline's file
+    #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]
+    config: PathBuf,
+
+    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says
+    #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", value_name = "LIST")]
+    brokers: Option<String>,
+
+    /// This process's name among those that share the pipeline, over what the file says; unique and stable
+    #[arg(long, global = true, env = "WASMILL_INSTANCE", value_name = "NAME")]
+    instance: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Run(run::Args),
+    Check(check::Args),
+    Simulate(simulate::Args),
+    Trace(trace::Args),
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let Cli { pipeline, log_format, verb } = Cli::parse();
+    // The other verbs speak for themselves: of the log they show what went wrong.
+    let level = if matches!(verb, Verb::Run(_)) { "info" } else { "warn" };
+    telemetry::init(log_format, level);
+    let result = match verb {
+        Verb::Run(args) => pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
+        Verb::Check(args) => check::run(&pipeline.config, &pipeline.overrides(), &args),
+        Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
+        Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
+    };
+    result.unwrap_or_else(|report| {
+        eprintln!("{report:?}");
+        ExitCode::FAILURE
+    })
+}
+
+impl Pipeline {
+    fn overrides(&self) -> Overrides {
+        Overrides { brokers: self.brokers.clone(), instance: self.instance.clone() }
+    }
+
+    fn load(&self) -> miette::Result<Loaded> {
+        let mut loaded = config::load(&self.config, &self.overrides())?;
+        for warning in loaded.warnings.drain(..) {
+            eprintln!("{:?}", miette::Report::new(warning));
+        }
+        Ok(loaded)
+    }
+}

@@ -35,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 Examples:
   wasmill trace 019a9f3e-7d1c-7e52-9d5e-2f1f0c5b8a11
   wasmill trace 019a9f3e-7d1c-7e52-9d5e-2f1f0c5b8a11 --json | jq .hops[].topic")]
-pub struct Args {
+pub(super) struct Args {
     /// The records' key, as text.
     key: String,
 
@@ -48,25 +48,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
-    let trace = trace(plan, &args)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
-    } else if !trace.hops.is_empty() {
-        println!("{}", table(&trace.hops));
-    }
-    if trace.hops.is_empty() {
-        eprintln!(
-            "none of the {} records has the key {:?}\n\
-             (keys are compared byte by byte; old records may be gone, by the topics' retention)",
-            trace.records_read, trace.key
-        );
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-pub fn trace(plan: &Plan, args: &Args) -> miette::Result<Trace> {
+pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let host = Host::new(args.url.as_deref(), plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let cluster = runtime.block_on(host.cluster(plan))?;
@@ -74,7 +56,23 @@ pub fn trace(plan: &Plan, args: &Args) -> miette::Result<Trace> {
     let mut tail = cluster.tail(&topics, &Start::Beginning).into_diagnostic()?;
 
     let (events, read) = records_of(&mut tail, args.key.as_bytes())?;
-    Ok(Trace { key: args.key.clone(), records_read: read, hops: hops(&events) })
+    let hops = hops(&events);
+    if args.json {
+        let trace = Trace { key: &args.key, records_read: read, hops: &hops };
+        println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
+    } else if !hops.is_empty() {
+        println!("{}", table(&hops));
+    }
+    if hops.is_empty() {
+        eprintln!(
+            "no record has the key {:?}: {read} records read, in {}\n\
+             (keys are compared byte by byte; old records may be gone, by the topics' retention)",
+            args.key,
+            topics.join(", ")
+        );
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// All that was there when the tail was made; and how many records that were, of whatever key.
@@ -101,13 +99,12 @@ fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> 
     Ok((found, read))
 }
 
-/// A key's records, in the order of time.
-#[derive(Debug, Serialize)]
-pub struct Trace {
-    key: String,
+#[derive(Serialize)]
+struct Trace<'a> {
+    key: &'a str,
     /// Of all keys.
     records_read: u64,
-    hops: Vec<Hop>,
+    hops: &'a [Hop],
 }
 
 #[derive(Debug, PartialEq, Serialize)]

@@ -76,8 +76,8 @@ fn kafka(document: &mut Document, kafka: raw::Kafka, overrides: &Overrides) -> K
         );
         String::new()
     };
-    let instance =
-        kafka.instance.unwrap_or_else(|| gethostname::gethostname().to_string_lossy().into_owned());
+    let hostname = || gethostname::gethostname().to_string_lossy().into_owned();
+    let instance = overrides.instance.clone().or(kafka.instance).unwrap_or_else(hostname);
     if instance.is_empty() {
         let message = "the instance name is empty".to_string();
         document.error_at_value(&["kafka", "instance"], message, None);

@@ -2,6 +2,7 @@
 //!
 //! Every later step names a value by its path; this one knows the path's place in the text.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -116,6 +117,13 @@ impl<'t> Document<'t> {
     /// A problem that has no place in the file: a missing file, a bad flag.
     pub(super) fn error_elsewhere(&mut self, message: String, help: Option<String>) {
         self.problem(None, Severity::Error, message, help);
+    }
+
+    /// Where each handler's component is named.
+    pub(super) fn components(&self) -> BTreeMap<Arc<str>, Range<usize>> {
+        let handlers = self.root.get_ref().get("handlers").and_then(|handlers| handlers.get_ref().as_table());
+        let names = handlers.into_iter().flat_map(|handlers| handlers.keys()).map(|name| &**name.get_ref());
+        names.filter_map(|name| Some((name.into(), self.place(&["handlers", name, "component"])?))).collect()
     }
 
     pub(super) fn has_errors(&self) -> bool {

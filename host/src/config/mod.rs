@@ -9,9 +9,14 @@ mod document;
 mod interpolate;
 pub mod plan;
 mod problem;
+#[cfg(test)]
+mod properties;
 mod raw;
+mod schema;
 mod smtp;
 mod structure;
+#[cfg(test)]
+mod tests;
 mod topology;
 mod units;
 
@@ -20,8 +25,8 @@ use std::sync::Arc;
 
 use miette::Severity;
 
-pub use problem::{ConfigErrors, Problem};
-pub use raw::schema;
+pub use problem::{ConfigErrors, Places, Problem};
+pub use schema::schema;
 
 use document::{Document, Surroundings};
 use plan::Plan;
@@ -32,6 +37,8 @@ use problem::Text;
 pub struct Overrides {
     /// `--brokers`, or $WASMILL_KAFKA_BROKERS.
     pub brokers: Option<String>,
+    /// `--instance`, or $WASMILL_INSTANCE.
+    pub instance: Option<String>,
 }
 
 #[derive(Debug)]
@@ -39,6 +46,7 @@ pub struct Loaded {
     pub plan: Plan,
     /// What is legal and yet looks like a mistake.
     pub warnings: Vec<Problem>,
+    pub places: Places,
 }
 
 /// Reads pipeline.toml, the files it refers to and the process's environment.
@@ -65,9 +73,10 @@ pub fn parse(
     let source = Arc::new(Text::new(path.display().to_string(), text));
     let mut document = Document::parse(&source);
     let plan = (!document.has_errors()).then(|| build(&mut document, path, env, overrides)).flatten();
+    let places = Places { text: source.clone(), components: document.components() };
     let ConfigErrors { name, errors, warnings } = errors(&source, document.problems);
     match plan {
-        Some(plan) if errors.is_empty() => Ok(Loaded { plan, warnings }),
+        Some(plan) if errors.is_empty() => Ok(Loaded { plan, warnings, places }),
         Some(_) | None => Err(ConfigErrors { name, errors, warnings }),
     }
 }
@@ -87,7 +96,7 @@ fn build(
     };
     let root = absolute.parent().unwrap_or(&absolute);
     let values = document.values(&Surroundings { env, root });
-    structure::check(document, &values, &raw::schema());
+    structure::check(document, &values, &schema());
     if document.has_errors() {
         return None;
     }

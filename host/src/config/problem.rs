@@ -1,5 +1,6 @@
 //! What is wrong, or doubtful, in pipeline.toml: said all at once, each with its place and a remedy.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -67,6 +68,32 @@ impl Diagnostic for Problem {
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
         let span = self.span.clone()?;
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(None, span))))
+    }
+}
+
+/// Where pipeline.toml names each handler's component, for faults that only show when it is linked.
+#[derive(Debug)]
+pub struct Places {
+    pub(super) text: Arc<Text>,
+    pub(super) components: BTreeMap<Arc<str>, Range<usize>>,
+}
+
+impl Places {
+    /// The fault as a problem of the handler's `component`, with the help of everything related to it.
+    pub fn component(&self, handler: &str, fault: &dyn Diagnostic) -> Problem {
+        let related = fault.related().into_iter().flatten();
+        let helps: Vec<String> = std::iter::once(fault)
+            .chain(related)
+            .filter_map(|f| f.help())
+            .map(|help| help.to_string())
+            .collect();
+        Problem {
+            message: format!("`{handler}`: {fault}"),
+            help: (!helps.is_empty()).then(|| helps.join("\n")),
+            severity: Severity::Error,
+            span: self.components.get(handler).cloned(),
+            text: self.text.clone(),
+        }
     }
 }
 

@@ -1,1 +1,132 @@
-//! http
+//! The HTTP ingress: resources declared in pipeline.toml, probes, and the API's own description.
+//!
+//! A POST or PUT is checked, published, and answered when the broker has acknowledged it; a GET is
+//! answered from a view that the process rebuilds from the topics. No domain word here: what a body must
+//! look like is the schema's business, what becomes of it the handlers'.
+//!
+//! The order of things for a write: [`resources`] checks the request, [`ingress`] publishes it once,
+//! asking [`idempotency`] whether it is a repetition, and [`view`] shows what came of it.
+
+mod idempotency;
+mod ingress;
+mod json;
+mod openapi;
+mod probes;
+mod problem;
+mod recent;
+mod representation;
+mod request;
+mod resources;
+pub mod schema;
+mod server;
+mod state;
+mod trace_context;
+pub mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use thiserror::Error;
+
+use crate::config::plan::HttpPlan;
+use crate::log::Publish;
+use crate::status::Status;
+
+pub use server::serve;
+pub use view::View;
+
+use ingress::Ingress;
+use problem::Problem;
+use resources::Resource;
+use schema::{BadSchema, Schema};
+
+/// Paths that the host serves itself: no resource may have these names.
+pub const RESERVED: &[&str] = &["healthz", "readyz", "status", "metrics", "openapi.json", "dashboard"];
+
+/// Everything that [`serve`] needs.
+pub struct App {
+    router: Router,
+    ingress: Arc<Ingress>,
+    header_timeout: Duration,
+    /// Beyond it, clients wait in the listener's backlog.
+    max_connections: usize,
+}
+
+#[derive(Debug, Error)]
+#[error("the schema of resource {resource}: {reason}")]
+pub struct AppError {
+    pub resource: String,
+    pub reason: BadSchema,
+}
+
+impl App {
+    /// The view is the other half: the caller reads [`View::topics`] from their beginnings and feeds it.
+    /// Until it says that the view has caught up, the ingress holds back what would need to know the past.
+    pub fn new(plan: &HttpPlan, status: Status, publisher: impl Publish) -> Result<(Self, View), AppError> {
+        let view = View::new(&plan.resources);
+        let ingress = Arc::new(Ingress::new(Arc::new(publisher), view.clone(), plan.body_timeout));
+        let description = openapi::describe(plan);
+
+        let mut router = Router::new()
+            .route("/healthz", get(probes::healthz))
+            .route("/readyz", get(probes::readyz).with_state(status.clone()))
+            .route("/status", get(probes::status).with_state((status, view.clone())))
+            .route("/openapi.json", get(move || async move { axum::Json(description) }));
+        for (index, resource) in plan.resources.iter().enumerate() {
+            let schema = resource
+                .schema
+                .as_ref()
+                .map(Schema::compile)
+                .transpose()
+                .map_err(|reason| AppError { resource: resource.name.clone(), reason })?;
+            router = router.merge(resources::routes(Resource {
+                index,
+                plan: resource.clone(),
+                schema,
+                body_limit: plan.body_limit,
+                body_timeout: plan.body_timeout,
+                ingress: ingress.clone(),
+                view: view.clone(),
+            }));
+        }
+        let router = router
+            .fallback(async || {
+                Problem::new(StatusCode::NOT_FOUND, "no-such-path", "There is nothing at this path")
+                    .detail("/openapi.json lists the paths.")
+            })
+            .method_not_allowed_fallback(async || {
+                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "This path doesn't take this method")
+                    .detail("The Allow header lists those that it takes.")
+            })
+            .layer(middleware::from_fn(log_access));
+        Ok((Self { router, ingress, header_timeout: plan.header_timeout, max_connections: 1024 }, view))
+    }
+}
+
+/// Never the body, and of the headers none: they may hold credentials.
+async fn log_access(request: Request, next: Next) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let started = Instant::now();
+    let response = next.run(request).await;
+    let status = response.status().as_u16();
+    tracing::debug!(%method, path, status, elapsed_us = started.elapsed().as_micros() as u64, "request");
+    response
+}
+
+/// Microseconds since the Unix epoch.
+fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}
+
+fn now_ms() -> i64 {
+    now_us() / 1000
+}

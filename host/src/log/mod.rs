@@ -9,11 +9,12 @@ pub mod kafka;
 pub mod simulated;
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::event::{Event, Record, TopicPartition};
+use crate::event::{Event, Position, Record, TopicPartition};
 
 /// The consuming half: one member of one consumer group.
 pub trait Source {
@@ -102,4 +103,29 @@ pub enum CommitError {
     /// No repetition will help (no permission, a topic that is gone): the shard stops and says so.
     #[error("{0}")]
     Fatal(String),
+}
+
+/// Publishing single records from async code, outside any transaction: what the HTTP ingress needs.
+pub trait Publish: Send + Sync + 'static {
+    /// Answers when the broker has acknowledged the record, or after about `timeout`.
+    fn publish(&self, record: Record, timeout: Duration) -> Publishing<'_>;
+}
+
+pub type Publishing<'a> = Pin<Box<dyn Future<Output = Result<Position, PublishError>> + Send + 'a>>;
+
+/// Why there is no acknowledgement, and so what the client may do.
+#[derive(Clone, Debug, Error)]
+pub enum PublishError {
+    /// No answer in time: the record may have been written nevertheless.
+    #[error("the broker didn't acknowledge: {0}")]
+    Unavailable(String),
+    /// Not written: larger than brokers take.
+    #[error("the record is too large: {0}")]
+    TooLarge(String),
+    /// Not written: too much is on its way already.
+    #[error("too much is on its way to the broker")]
+    Overloaded,
+    /// Not written: no permission, no such topic.
+    #[error("the broker refused the record: {0}")]
+    Refused(String),
 }

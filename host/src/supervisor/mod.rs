@@ -1,1 +1,199 @@
-//! supervisor
+//! The supervisor: owns the plan, the component versions and the shards, from the first line of the log to
+//! the last.
+//!
+//! Only it touches signals, and only it starts threads: one for each shard, one that watches the broker, one
+//! that feeds the HTTP view, and a small tokio runtime for HTTP. All of them end by one [`Stop`], and all are
+//! joined, under one deadline.
+
+mod threads;
+mod versions;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use miette::{IntoDiagnostic, WrapErr, miette};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+pub use versions::{VersionErrors, Versions, load_versions};
+
+use crate::config::Loaded;
+use crate::config::plan::{Brokers, HttpPlan, Plan};
+use crate::http;
+use crate::log::kafka::Cluster;
+use crate::shard::Stop;
+use crate::status::Status;
+use threads::Threads;
+
+/// From the signal to the end of the process, at most: what is still busy then is left behind.
+const DRAIN: Duration = Duration::from_secs(12);
+/// Between two attempts to create the topics.
+const TOPICS_AGAIN: Duration = Duration::from_secs(2);
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything was committed, every group was left.
+    Drained,
+    /// Something was still busy at the deadline. What it had not committed comes again at the next start.
+    Abandoned,
+}
+
+/// Runs the plan until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
+pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
+    let plan = &loaded.plan;
+    // Whatever can be wrong is found before anything is started.
+    let versions = load_versions(loaded)?;
+    let runtime = runtime()?;
+    let listener = plan.http.as_ref().map(|http| bind(&runtime, http)).transpose()?;
+    let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
+    let status = Status::new(&plan.name, cluster.bootstrap(), cluster.is_embedded());
+    let stop = Stop::default();
+    let stopping = stop_on_signal(&runtime, &stop)?;
+    let mut threads = Threads::new(stop.clone());
+    announce(plan, &cluster, listener.as_ref().map(|(_, address)| *address));
+
+    // HTTP answers from now on, if only that it isn't ready.
+    threads.watch_broker(&cluster, &status)?;
+    let mut server = None;
+    let mut view = None;
+    if let (Some(http_plan), Some((listener, _))) = (&plan.http, listener) {
+        let publisher = cluster.publisher().into_diagnostic()?;
+        let (app, its_view) = http::App::new(http_plan, status.clone(), publisher).into_diagnostic()?;
+        view = Some(its_view);
+        server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));
+    }
+
+    if create_topics(plan, &cluster, &stop) {
+        if let Some(view) = view {
+            threads.feed_view(&cluster, view)?;
+        }
+        for handler in &plan.handlers {
+            threads.run_handler(&cluster, handler, versions.get(&handler.name), &status)?;
+        }
+        for sink in &plan.sinks {
+            threads.run_sink(&cluster, sink, &status)?;
+        }
+        info!("running {} handlers and {} sinks", plan.handlers.len(), plan.sinks.len());
+    }
+
+    while !stop.wait(Duration::from_secs(3600)) {}
+    let late = threads.join(DRAIN);
+    if let Some(server) = server
+        && let Err(error) = runtime.block_on(server).into_diagnostic().and_then(|it| it.into_diagnostic())
+    {
+        warn!("the HTTP server ended badly: {error}");
+    }
+    runtime.shutdown_background();
+    if late.is_empty() {
+        info!("drained: everything is committed");
+        Ok(Ended::Drained)
+    } else {
+        warn!(
+            "gave up after {} s on: {}; what they had not committed comes again at the next start",
+            DRAIN.as_secs(),
+            late.join(", ")
+        );
+        Ok(Ended::Abandoned)
+    }
+}
+
+fn runtime() -> miette::Result<Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .thread_name("http")
+        .enable_all()
+        .build()
+        .into_diagnostic()
+}
+
+fn bind(runtime: &Runtime, plan: &HttpPlan) -> miette::Result<(tokio::net::TcpListener, SocketAddr)> {
+    let listener = runtime.block_on(tokio::net::TcpListener::bind(plan.listen)).map_err(|error| {
+        miette!(
+            help = "another process may have the port; choose another one with `listen` in [http]",
+            "can't listen on {}: {error}",
+            plan.listen
+        )
+    })?;
+    let address = listener.local_addr().into_diagnostic()?;
+    Ok((listener, address))
+}
+
+/// Turns the first signal into a stop, and the second into the end.
+fn stop_on_signal(runtime: &Runtime, stop: &Stop) -> miette::Result<watch::Receiver<bool>> {
+    let _inside = runtime.enter();
+    let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
+    let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
+    let (say, stopping) = watch::channel(false);
+    let stop = stop.clone();
+    runtime.spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = interrupt.recv() => "SIGINT",
+                _ = terminate.recv() => "SIGTERM",
+            }
+        };
+        let name = next().await;
+        info!("{name}: finishing what is under way (once more to leave at once)");
+        stop.stop();
+        // Nobody listens when the pipeline has no HTTP.
+        let _ = say.send(true);
+        let name = next().await;
+        warn!("{name} again: leaving; what is not committed comes again at the next start");
+        std::process::exit(1);
+    });
+    Ok(stopping)
+}
+
+async fn ended(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, which is an end as well.
+    let _ = stopping.wait_for(|stopping| *stopping).await;
+}
+
+fn announce(plan: &Plan, cluster: &Cluster, listening: Option<SocketAddr>) {
+    match plan.kafka.brokers {
+        Brokers::Embedded => warn!(
+            "embedded broker at {}: for trying things out. It keeps events in memory only, the newest 5 MB of \
+             each partition, and delivers at least once; point --brokers at Apache Kafka for exactly once",
+            cluster.bootstrap()
+        ),
+        Brokers::Addresses(_) => {
+            info!("brokers {}, as instance `{}`: exactly once", cluster.bootstrap(), plan.kafka.instance);
+        }
+    }
+    if let (Some(address), Some(http)) = (listening, &plan.http) {
+        for resource in &http.resources {
+            info!("listening: http://{address}/{}", resource.name);
+        }
+        if http.resources.is_empty() {
+            info!("listening: http://{address}");
+        }
+    }
+}
+
+/// Creates the topics that are missing, trying until the broker answers. Says whether it did, or was stopped.
+fn create_topics(plan: &Plan, cluster: &Cluster, stop: &Stop) -> bool {
+    let mut said = None;
+    loop {
+        match cluster.ensure_topics(&plan.topics) {
+            Ok(created) => {
+                if !created.is_empty() {
+                    info!("created topics: {}", created.join(", "));
+                }
+                return true;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if said.as_ref() != Some(&error) {
+                    warn!("the topics are not ready: {error}; trying on");
+                    said = Some(error);
+                }
+            }
+        }
+        if stop.wait(TOPICS_AGAIN) {
+            return false;
+        }
+    }
+}

@@ -12,10 +12,10 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging for the whole process; call it once. `WASMILL_LOG` chooses what is logged, in the syntax of
+/// Starts logging for the whole process; call it once. Logs `level` and up; `WASMILL_LOG` chooses otherwise, in the syntax of
 /// `tracing_subscriber::EnvFilter` (`debug`, `wasmill::log=debug,info`).
-pub fn init(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("WASMILL_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+pub fn init(format: LogFormat, level: &str) {
+    let filter = EnvFilter::try_from_env("WASMILL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {

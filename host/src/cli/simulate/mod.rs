@@ -29,7 +29,7 @@ use crate::log::kafka::{Start, Tail};
 use super::host::Host;
 use journeys::Journeys;
 use post::{Answer, Posting};
-pub use report::Report;
+use report::Report;
 
 /// Posts made-up bodies to the running host and follows each one through the topics.
 ///
@@ -42,7 +42,7 @@ Examples:
   wasmill simulate
   wasmill simulate -n 10000 --rate 500 --json
   wasmill simulate orders --bodies my-orders.json --url http://127.0.0.1:9000")]
-pub struct Args {
+pub(super) struct Args {
     /// The resource to post to; the pipeline's only one by default.
     resource: Option<String>,
 
@@ -79,17 +79,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
-    let report = simulate(plan, &args)?;
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
-    } else {
-        println!("{report}");
-    }
-    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-pub fn simulate(plan: &Plan, args: &Args) -> miette::Result<Report> {
+pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let resource = resource(plan, args.resource.as_deref())?;
     let topics = topics(plan, resource)?;
     let bodies = bodies(resource, args.bodies.as_deref())?;
@@ -116,10 +106,16 @@ pub fn simulate(plan: &Plan, args: &Args) -> miette::Result<Report> {
     thread::scope(|scope| {
         // Ends when all is posted, or when `follow` gives up and drops its end of the channel.
         scope.spawn(|| runtime.block_on(posting.run(args.parallel)));
-        follow(&mut tail, answered, &mut journeys, args)
+        follow(&mut tail, answered, &mut journeys, &args)
     })?;
 
-    Ok(Report::new(&journeys, seed, start.elapsed()))
+    let report = Report::new(&journeys, seed, start.elapsed());
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+    } else {
+        println!("{report}");
+    }
+    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Until every accepted one is done, or `timeout` has passed since the last answer.

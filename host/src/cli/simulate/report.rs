@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::journeys::Journeys;
 
-#[derive(Debug, Serialize)]
-pub struct Report {
+#[derive(Serialize)]
+pub(super) struct Report {
     posted: u64,
     refused: u64,
     /// What the host said and how often, the most frequent first.
@@ -29,13 +29,13 @@ pub struct Report {
     seed: u32,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct Refusal {
     count: u64,
     reason: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct TopicReport {
     topic: String,
     dead_letters: bool,
@@ -48,7 +48,7 @@ struct TopicReport {
 }
 
 /// Null where nothing was seen.
-#[derive(Debug, Serialize)]
+#[derive(Serialize)]
 struct Latency {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
@@ -80,7 +80,7 @@ impl Report {
     }
 
     /// Whether the host took all, and all are done.
-    pub fn is_complete(&self) -> bool {
+    pub(super) fn is_complete(&self) -> bool {
         self.refused == 0 && self.missing == 0
     }
 }

@@ -24,7 +24,7 @@ use thiserror::Error;
 use tracing::warn;
 
 pub use committer::Committer;
-pub use publisher::{PublishError, Publisher};
+pub use publisher::Publisher;
 pub use source::{Membership, Source};
 pub use tail::{Start, Tail};
 

@@ -10,12 +10,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, ProducerContext};
-use thiserror::Error;
+
 use tokio::sync::oneshot;
 
 use super::client::{self, Base, Voice};
 use super::{ConnectError, record, retire};
 use crate::event::{Position, Record};
+use crate::log::{Publish, PublishError, Publishing};
 
 /// Idempotent, acknowledged by all replicas. Share it by reference; dropping it waits for what is under way,
 /// a few seconds at most.
@@ -24,23 +25,6 @@ pub struct Publisher {
     stop: Arc<AtomicBool>,
     /// Serves the acknowledgements; ends when `stop` is set, joined on drop.
     poller: Option<JoinHandle<()>>,
-}
-
-/// Why a record is not known to be published.
-#[derive(Debug, Error)]
-pub enum PublishError {
-    /// The broker did not answer in time. The record may still be published: whoever sends it again must
-    /// expect to find it twice.
-    #[error("the broker has not acknowledged the record; it may or may not be published: {0}")]
-    Unavailable(String),
-    #[error("the record is larger than the broker takes")]
-    TooLarge,
-    /// Nothing was published.
-    #[error("too many records are waiting for the broker")]
-    Overloaded,
-    /// The broker won't take it (no permission, no such topic): nothing was published.
-    #[error("the broker refuses the record: {0}")]
-    Refused(String),
 }
 
 impl Publisher {
@@ -67,22 +51,23 @@ impl Publisher {
         };
         Ok(Self { producer, stop, poller: Some(poller) })
     }
+}
 
-    /// Returns when the broker has acknowledged the record, with where it stands.
-    pub async fn publish(&self, record: &Record, timeout: Duration) -> Result<Position, PublishError> {
-        let (sender, receiver) = oneshot::channel();
-        self.producer
-            .send(record::base_record(record, Box::new(sender)))
-            .map_err(|(error, _)| PublishError::from(&error))?;
-        match tokio::time::timeout(timeout, receiver).await {
-            Ok(Ok(Ok((partition, offset)))) => {
-                Ok(Position { topic: record.topic.clone(), partition, offset })
+impl Publish for Publisher {
+    fn publish(&self, record: Record, timeout: Duration) -> Publishing<'_> {
+        Box::pin(async move {
+            let (sender, receiver) = oneshot::channel();
+            self.producer
+                .send(record::base_record(&record, Box::new(sender)))
+                .map_err(|(error, _)| publish_error(&error))?;
+            match tokio::time::timeout(timeout, receiver).await {
+                Ok(Ok(Ok((partition, offset)))) => Ok(Position { topic: record.topic, partition, offset }),
+                Ok(Ok(Err(error))) => Err(publish_error(&error)),
+                // The sender is dropped only with the producer.
+                Ok(Err(_)) => Err(PublishError::Unavailable("the publisher was closed".into())),
+                Err(_) => Err(PublishError::Unavailable(format!("no answer within {timeout:?}"))),
             }
-            Ok(Ok(Err(error))) => Err(PublishError::from(&error)),
-            // The sender is dropped only with the producer.
-            Ok(Err(_)) => Err(PublishError::Unavailable("the publisher was closed".into())),
-            Err(_) => Err(PublishError::Unavailable(format!("no answer within {timeout:?}"))),
-        }
+        })
     }
 }
 
@@ -100,24 +85,24 @@ impl Drop for Publisher {
     }
 }
 
-impl From<&KafkaError> for PublishError {
-    fn from(error: &KafkaError) -> Self {
-        match error.rdkafka_error_code() {
-            Some(Code::QueueFull) => Self::Overloaded,
-            Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => Self::TooLarge,
-            Some(
-                Code::TopicAuthorizationFailed
-                | Code::ClusterAuthorizationFailed
-                | Code::UnknownTopic
-                | Code::UnknownTopicOrPartition
-                | Code::UnknownPartition
-                | Code::InvalidTopic
-                | Code::PolicyViolation
-                | Code::InvalidRecord
-                | Code::InvalidArgument,
-            ) => Self::Refused(error.to_string()),
-            _ => Self::Unavailable(error.to_string()),
+fn publish_error(error: &KafkaError) -> PublishError {
+    match error.rdkafka_error_code() {
+        Some(Code::QueueFull) => PublishError::Overloaded,
+        Some(Code::MessageSizeTooLarge | Code::InvalidMessageSize) => {
+            PublishError::TooLarge(error.to_string())
         }
+        Some(
+            Code::TopicAuthorizationFailed
+            | Code::ClusterAuthorizationFailed
+            | Code::UnknownTopic
+            | Code::UnknownTopicOrPartition
+            | Code::UnknownPartition
+            | Code::InvalidTopic
+            | Code::PolicyViolation
+            | Code::InvalidRecord
+            | Code::InvalidArgument,
+        ) => PublishError::Refused(error.to_string()),
+        _ => PublishError::Unavailable(error.to_string()),
     }
 }
 

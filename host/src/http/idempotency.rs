@@ -1,0 +1,120 @@
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a repeated request publishes nothing
+//! and gets the first one's answer.
+//!
+//! What is remembered is not the answer but what it was made from: a fingerprint of the request and the
+//! position of the record. Both can be read back from the topic, since the record carries the key as a
+//! header and the request as its payload, so that a restarted process, or another one, knows them too.
+//! Bounded: the newest `capacity` keys, plus those in flight.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+
+use super::recent::Recent;
+use crate::event::Position;
+use crate::log::PublishError;
+
+pub(super) type Outcome = Result<Position, PublishError>;
+
+/// Tells one request from another: SHA-256 over the method and the payload as published.
+pub(super) type Fingerprint = [u8; 32];
+
+pub(super) fn fingerprint(method: &[u8], payload: &[u8]) -> Fingerprint {
+    Sha256::new().chain_update(method).chain_update([0]).chain_update(payload).finalize().into()
+}
+
+/// The keys of one resource.
+pub(super) struct Keys {
+    capacity: usize,
+    /// No larger than the ingress's slots.
+    in_flight: HashMap<Arc<str>, Flight>,
+    settled: Recent<Settled>,
+}
+
+struct Flight {
+    fingerprint: Fingerprint,
+    outcome: watch::Receiver<Option<Outcome>>,
+    /// The topic showed the record before the broker acknowledged it.
+    seen: Option<Position>,
+}
+
+struct Settled {
+    fingerprint: Fingerprint,
+    position: Position,
+}
+
+/// What a request with a key has to do.
+pub(super) enum Claim {
+    /// Publish, then [`Keys::settle`].
+    Publish(watch::Sender<Option<Outcome>>),
+    /// Wait for the one that publishes. A closed channel without an outcome means that it never will say.
+    Wait(watch::Receiver<Option<Outcome>>),
+    Published(Position),
+    /// The key belongs to another request.
+    Taken,
+}
+
+impl Keys {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { capacity, in_flight: HashMap::new(), settled: Recent::new() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.in_flight.len() + self.settled.len()
+    }
+
+    pub(super) fn claim(&mut self, key: &str, fingerprint: Fingerprint) -> Claim {
+        if let Some(settled) = self.settled.get(key) {
+            return if settled.fingerprint == fingerprint {
+                Claim::Published(settled.position.clone())
+            } else {
+                Claim::Taken
+            };
+        }
+        match self.in_flight.get(key) {
+            Some(flight) if flight.fingerprint != fingerprint => Claim::Taken,
+            Some(flight) if flight.outcome.has_changed().is_ok() => Claim::Wait(flight.outcome.clone()),
+            // A closed channel in here is a publication that ended without settling.
+            Some(_) | None => {
+                let (sender, outcome) = watch::channel(None);
+                self.in_flight.insert(key.into(), Flight { fingerprint, outcome, seen: None });
+                Claim::Publish(sender)
+            }
+        }
+    }
+
+    /// The outcome of the one that claimed `key`, as all who wait are to see it. A record that the topic
+    /// has shown is published, whatever became of its acknowledgement; where it hasn't, the key is free
+    /// again, and a repetition publishes.
+    pub(super) fn settle(&mut self, key: &str, outcome: Outcome, now_ms: i64) -> Outcome {
+        let Some(flight) = self.in_flight.remove(key) else { return outcome };
+        let outcome = match (outcome, flight.seen) {
+            (Err(PublishError::Unavailable(_)), Some(position)) => Ok(position),
+            (outcome, _) => outcome,
+        };
+        if let Ok(position) = &outcome {
+            self.remember(key, flight.fingerprint, position.clone(), now_ms);
+        }
+        outcome
+    }
+
+    /// The topic shows a record that carries `key`. The first one stands.
+    pub(super) fn seen(&mut self, key: &str, fingerprint: Fingerprint, position: &Position, time_ms: i64) {
+        match self.in_flight.get_mut(key) {
+            Some(flight) if flight.fingerprint == fingerprint => {
+                flight.seen.get_or_insert_with(|| position.clone());
+            }
+            Some(_) => {}
+            None => self.remember(key, fingerprint, position.clone(), time_ms),
+        }
+    }
+
+    fn remember(&mut self, key: &str, fingerprint: Fingerprint, position: Position, time_ms: i64) {
+        self.settled.update(key, time_ms, || Settled { fingerprint, position });
+        while self.settled.len() > self.capacity {
+            self.settled.pop_oldest();
+        }
+    }
+}

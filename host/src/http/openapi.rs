@@ -1,0 +1,314 @@
+//! `/openapi.json`: the API as OpenAPI 3.1, made from the plan.
+
+use serde_json::{Map, Value, json};
+
+use super::resources::MAX_LIMIT;
+use crate::config::plan::{HttpPlan, ResourcePlan};
+
+pub(super) fn describe(plan: &HttpPlan) -> Value {
+    let mut paths = Map::new();
+    let mut schemas = Map::new();
+    for resource in &plan.resources {
+        let name = &resource.name;
+        schemas.insert(name.clone(), body_schema(resource));
+        paths.insert(format!("/{name}"), collection(resource));
+        paths.insert(format!("/{name}/{{id}}"), item(resource));
+    }
+    probes(&mut paths);
+    shared_schemas(&mut schemas);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Wasmill",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What is written here becomes an event of a pipeline; reading shows what became of it.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "parameters": {
+                "Id": {
+                    "name": "id", "in": "path", "required": true,
+                    "description": "At most 255 bytes of UTF-8, no control characters, no dot segment.",
+                    "schema": {
+                        "type": "string", "minLength": 1, "maxLength": 255,
+                        "pattern": "^(?!\\.{1,2}$)[^\\x00-\\x1f\\x7f-\\x9f]+$",
+                    },
+                },
+                "IdempotencyKey": {
+                    "name": "Idempotency-Key", "in": "header",
+                    "description": "A repetition with the same key and body publishes nothing and gets the \
+                                    first answer. 1 to 255 visible ASCII characters.",
+                    "schema": { "type": "string", "pattern": "^[!-~]{1,255}$" },
+                },
+                "Traceparent": {
+                    "name": "traceparent", "in": "header",
+                    "description": "W3C Trace Context, carried through every event; one is made when missing.",
+                    "schema": { "type": "string" },
+                },
+            },
+            "responses": {
+                "Problem": {
+                    "description": "An RFC 9457 problem.",
+                    "content": { "application/problem+json": { "schema": reference("wasmill.Problem") } },
+                },
+                "TryAgain": {
+                    "description": "Not now: the broker is unreachable or overloaded, or the view is being rebuilt.",
+                    "headers": { "Retry-After": { "required": true, "schema": { "type": "integer" } } },
+                    "content": { "application/problem+json": { "schema": reference("wasmill.Problem") } },
+                },
+            },
+        },
+    })
+}
+
+fn collection(resource: &ResourcePlan) -> Value {
+    let name = &resource.name;
+    json!({
+        "get": {
+            "operationId": format!("list_{name}"), "tags": [name],
+            "summary": "Lists the known ids, most recently updated first",
+            "parameters": [
+                { "name": "limit", "in": "query",
+                  "schema": { "type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": 50 } },
+                { "name": "after", "in": "query", "description": "From the `next` of the page before.",
+                  "schema": { "type": "string", "pattern": "^[0-9]{1,18}\\.[^\\x00-\\x1f]+$" } },
+            ],
+            "responses": {
+                "200": ok("A page.", "wasmill.Page"),
+                "400": problem(),
+            },
+        },
+        "post": write(resource, "create", "Publishes; makes the id when the body has none", json!({
+            "201": {
+                "description": "The broker has acknowledged the record.",
+                "headers": {
+                    "Location": { "required": true, "schema": { "type": "string", "format": "uri-reference" } },
+                    "Idempotency-Replayed": replayed(),
+                },
+                "content": { "application/json": { "schema": receipt(resource) } },
+            },
+        })),
+    })
+}
+
+fn item(resource: &ResourcePlan) -> Value {
+    let name = &resource.name;
+    json!({
+        "parameters": [{ "$ref": "#/components/parameters/Id" }],
+        "get": {
+            "operationId": format!("get_{name}"), "tags": [name],
+            "summary": "Shows the latest record of each topic, and the history",
+            "responses": {
+                "200": ok("What the topics say about this id.", "wasmill.View"),
+                "400": problem(), "404": problem(), "503": try_again(),
+            },
+        },
+        "put": write(resource, "replace", "Publishes; the id in the body, if any, must be that in the path", json!({
+            "200": {
+                "description": "The broker has acknowledged the record.",
+                "headers": { "Idempotency-Replayed": replayed() },
+                "content": { "application/json": { "schema": receipt(resource) } },
+            },
+        })),
+    })
+}
+
+fn write(resource: &ResourcePlan, verb: &str, summary: &str, success: Value) -> Value {
+    let name = &resource.name;
+    let mut responses = success;
+    for status in ["400", "408", "413", "415", "422", "502"] {
+        responses[status] = problem();
+    }
+    responses["503"] = try_again();
+    json!({
+        "operationId": format!("{verb}_{name}"), "tags": [name], "summary": summary,
+        "parameters": [
+            { "$ref": "#/components/parameters/IdempotencyKey" },
+            { "$ref": "#/components/parameters/Traceparent" },
+        ],
+        "requestBody": {
+            "required": true,
+            "content": { "application/json": { "schema": reference(name) } },
+        },
+        "responses": responses,
+    })
+}
+
+fn probes(paths: &mut Map<String, Value>) {
+    for (path, id, summary, unready) in [
+        ("/healthz", "healthz", "Whether the process answers", false),
+        ("/readyz", "readyz", "Whether the broker is reachable and every shard runs", true),
+        ("/status", "status", "What runs, and what it has done since the start", false),
+        ("/openapi.json", "openapi", "This document", false),
+    ] {
+        let mut responses = json!({ "200": {
+            "description": summary, "content": { "application/json": { "schema": { "type": "object" } } },
+        } });
+        if unready {
+            responses["503"] = try_again();
+        }
+        let get = json!({ "operationId": id, "tags": ["host"], "summary": summary, "responses": responses });
+        paths.insert(path.into(), json!({ "get": get }));
+    }
+}
+
+/// Names with a dot can't be resources.
+fn shared_schemas(schemas: &mut Map<String, Value>) {
+    let place = json!({
+        "partition": { "type": "integer" }, "offset": { "type": "integer" },
+        "timestamp_ms": { "type": "integer", "description": "Since the Unix epoch." },
+    });
+    let accepted = json!({
+        "type": "object",
+        "description": "The newest record that the broker has taken and the view has not read back yet.",
+        "properties": {
+            "topic": { "type": "string" }, "partition": { "type": "integer" }, "offset": { "type": "integer" },
+        },
+        "required": ["topic", "partition", "offset"],
+    });
+    let headers = json!({ "type": "object", "additionalProperties": { "type": "string" } });
+    let with = |more: Value| {
+        let mut properties = place.as_object().cloned().unwrap_or_default();
+        properties.extend(more.as_object().cloned().unwrap_or_default());
+        json!({ "type": "object", "properties": properties, "required": ["partition", "offset", "timestamp_ms"] })
+    };
+    let record = with(json!({
+        "payload": { "description": "When it is JSON." },
+        "payload_text": { "type": "string", "description": "When it is text but not JSON." },
+        "payload_base64": { "type": "string", "contentEncoding": "base64" },
+        "tombstone": { "const": true, "description": "When there is none." },
+        "headers": headers,
+    }));
+    let step = with(json!({ "topic": { "type": "string" }, "headers": headers }));
+    schemas.insert(
+        "wasmill.View".into(),
+        json!({
+            "type": "object",
+            "required": ["id", "latest", "history", "history_dropped", "complete"],
+            "properties": {
+                "id": { "type": "string" },
+                "latest": { "type": "object", "description": "By topic.", "additionalProperties": record },
+                "history": { "type": "array", "description": "By time.", "items": step },
+                "history_dropped": { "type": "integer", "minimum": 0 },
+                "accepted": accepted,
+                "complete": { "type": "boolean", "description": "Whether this is all that the topics have." },
+            },
+        }),
+    );
+    schemas.insert(
+        "wasmill.Page".into(),
+        json!({
+            "type": "object",
+            "required": ["items", "next", "complete"],
+            "properties": {
+                "items": { "type": "array", "items": {
+                    "type": "object",
+                    "required": ["id", "updated_ms", "topics"],
+                    "properties": {
+                        "id": { "type": "string" },
+                        "updated_ms": { "type": "integer" },
+                        "topics": { "type": "object", "additionalProperties": with(json!({})) },
+                        "accepted": accepted,
+                    },
+                } },
+                "next": { "type": ["string", "null"], "description": "The next page's path." },
+                "complete": { "type": "boolean" },
+                "incomplete_because": { "type": "array", "items": { "type": "string" } },
+            },
+        }),
+    );
+    schemas.insert(
+        "wasmill.Problem".into(),
+        json!({
+            "type": "object",
+            "required": ["type", "title", "status"],
+            "properties": {
+                "type": { "type": "string", "format": "uri" },
+                "title": { "type": "string" },
+                "status": { "type": "integer" },
+                "detail": { "type": "string" },
+                "errors": { "type": "array", "items": {
+                    "type": "object",
+                    "required": ["pointer", "detail"],
+                    "properties": { "pointer": { "type": "string" }, "detail": { "type": "string" } },
+                } },
+            },
+        }),
+    );
+}
+
+/// The resource's schema as a component. Its key need not be in the body, and its references start from this
+/// document now.
+fn body_schema(resource: &ResourcePlan) -> Value {
+    let key = &resource.key;
+    let Some(mut schema) = resource.schema.clone() else {
+        return json!({ "type": "object", "properties": { key: { "type": "string" } } });
+    };
+    move_references(&mut schema, &format!("#/components/schemas/{}", resource.name));
+    if let Some(schema) = schema.as_object_mut() {
+        schema.remove("$id");
+        schema.remove("$schema");
+        if let Some(required) = schema.get_mut("required").and_then(Value::as_array_mut) {
+            required.retain(|name| name != key);
+        }
+    }
+    schema
+}
+
+fn move_references(schema: &mut Value, base: &str) {
+    match schema {
+        Value::Object(object) => {
+            for (name, value) in object {
+                match value {
+                    Value::String(target) if name == "$ref" => {
+                        if let Some(fragment) = target.strip_prefix('#') {
+                            *target = format!("{base}{fragment}");
+                        }
+                    }
+                    other => move_references(other, base),
+                }
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| move_references(value, base)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+fn receipt(resource: &ResourcePlan) -> Value {
+    let key = &resource.key;
+    json!({
+        "type": "object",
+        "required": [key, "topic", "partition", "offset"],
+        "properties": {
+            "topic": { "type": "string" }, "partition": { "type": "integer" }, "offset": { "type": "integer" },
+            key: { "type": "string" },
+        },
+    })
+}
+
+fn ok(description: &str, schema: &str) -> Value {
+    json!({
+        "description": description,
+        "content": { "application/json": { "schema": reference(schema) } },
+    })
+}
+
+fn replayed() -> Value {
+    json!({
+        "description": "Present when an earlier request with the same key published the record.",
+        "schema": { "const": "true" },
+    })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn problem() -> Value {
+    json!({ "$ref": "#/components/responses/Problem" })
+}
+
+fn try_again() -> Value {
+    json!({ "$ref": "#/components/responses/TryAgain" })
+}

@@ -1,0 +1,97 @@
+//! Connections: accepted up to a cap, each with a deadline for its headers, drained at the end.
+//!
+//! hyper-util instead of `axum::serve`, which has no header-read timeout: a client that sends its headers
+//! a byte a minute would hold a connection for ever.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use super::App;
+
+/// Request line and headers; more gets 431.
+const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// How long requests under way may take to end once the shutdown has begun.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Serves until `shutdown` completes, then answers what is under way, for [`DRAIN`] at most, and closes.
+/// Records on their way to the broker are waited for as well, also those whose clients have gone.
+pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+    let slots = Arc::new(Semaphore::new(app.max_connections));
+    let graceful = GracefulShutdown::new();
+    // Owns every connection's task: dropping it ends them.
+    let mut connections = JoinSet::new();
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(app.header_timeout).max_header_size(MAX_HEADER_BYTES);
+
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let (stream, slot) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) if concerns_one_connection(&error) => continue,
+            Err(error) => {
+                // Out of file descriptors, mostly: connections that end will free some.
+                tracing::warn!(%error, "can't accept a connection");
+                tokio::select! {
+                    () = &mut shutdown => break,
+                    () = tokio::time::sleep(Duration::from_millis(100)) => continue,
+                }
+            }
+        };
+        let connection =
+            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.router.clone()));
+        let connection = graceful.watch(connection);
+        connections.spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "connection ended early");
+            }
+            drop(slot);
+        });
+    }
+
+    drop(listener);
+    let drained = async {
+        graceful.shutdown().await;
+        app.ingress.drained().await;
+    };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("requests were still under way {} s into the shutdown: cut off", DRAIN.as_secs());
+    }
+    Ok(())
+}
+
+/// A slot first, so that a full house leaves clients in the backlog instead of accepting to refuse.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    stream.set_nodelay(true)?;
+    Ok((stream, slot))
+}
+
+fn concerns_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::InvalidInput
+    )
+}

@@ -1,0 +1,153 @@
+//! Slow clients, large headers, the end.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::*;
+
+/// Sends `text`, keeps the connection open, and reads until the server closes it.
+async fn talk(server: &Server, text: &str) -> String {
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    read_to_end(stream).await
+}
+
+async fn read_to_end(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    let reading = stream.read_to_end(&mut answer);
+    tokio::time::timeout(Duration::from_secs(10), reading).await.expect("closed by the server").unwrap();
+    String::from_utf8(answer).unwrap()
+}
+
+async fn impatient_server() -> Server {
+    let mut plan = plan();
+    plan.header_timeout = Duration::from_millis(200);
+    plan.body_timeout = Duration::from_millis(200);
+    server_with(plan).await
+}
+
+const HEAD: &str = "POST /parcels HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n";
+
+#[tokio::test]
+async fn slow_headers_and_idle_connections_are_closed() {
+    let server = impatient_server().await;
+    assert_eq!(talk(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\nslow").await, "");
+    assert_eq!(talk(&server, "").await, "");
+    let idle_afterwards = talk(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert!(idle_afterwards.starts_with("HTTP/1.1 200"), "{idle_afterwards}");
+}
+
+#[tokio::test]
+async fn a_slow_body_gets_408() {
+    let server = impatient_server().await;
+    let answer = talk(&server, &format!("{HEAD}content-length: 100\r\n\r\n{{")).await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slow-body"), "{answer}");
+    assert!(server.broker.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_body_without_an_announced_length_is_limited_all_the_same() {
+    let server = impatient_server().await;
+    let chunk = format!("1000\r\n{}\r\n", "x".repeat(4096));
+    let answer =
+        talk(&server, &format!("{HEAD}transfer-encoding: chunked\r\n\r\n{chunk}{chunk}0\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_body_announced_too_large_is_not_even_asked_for() {
+    let server = impatient_server().await;
+    let answer = talk(&server, &format!("{HEAD}content-length: 5000\r\nexpect: 100-continue\r\n\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+}
+
+#[tokio::test]
+async fn headers_are_limited() {
+    let server = impatient_server().await;
+    let answer =
+        talk(&server, &format!("GET /healthz HTTP/1.1\r\nhost: x\r\nbig: {}\r\n\r\n", "x".repeat(20_000)))
+            .await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let many = (0..200).map(|n| format!("h{n}: x\r\n")).collect::<String>();
+    let answer = talk(&server, &format!("GET /healthz HTTP/1.1\r\nhost: x\r\n{many}\r\n")).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+}
+
+#[tokio::test]
+async fn garbage_gets_400() {
+    let server = impatient_server().await;
+    let answer = talk(&server, "\x16\x03\x01 hello\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_shutdown_answers_what_is_under_way_and_takes_nothing_new() {
+    let server = server().await;
+    server.broker.mode.send_replace(Mode::Hold);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    stream.write_all(format!("{HEAD}content-length: 11\r\n\r\n{{\"grams\":1}}").as_bytes()).await.unwrap();
+    // Held by the broker once its mode has a receiver.
+    until(|| server.broker.mode.receiver_count() == 1).await;
+
+    server.stop.send(()).unwrap();
+    let address = server.address;
+    let refused = async { while TcpStream::connect(address).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(5), refused).await.expect("the listener closes");
+    assert!(!server.serving.is_finished());
+
+    server.broker.mode.send_replace(Mode::Acknowledge);
+    assert!(read_to_end(stream).await.starts_with("HTTP/1.1 201"));
+    server.serving.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_shutdown_waits_for_records_whose_clients_have_gone() {
+    let server = server().await;
+    hang_up(&server, server.post(r#"{"grams":1}"#)).await;
+    server.stop.send(()).unwrap();
+    let mut serving = server.serving;
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut serving).await.is_err());
+    server.broker.mode.send_replace(Mode::Acknowledge);
+    serving.await.unwrap().unwrap();
+    assert_eq!(server.broker.events().len(), 1);
+}
+
+#[tokio::test]
+async fn a_shutdown_ends_within_its_deadline_whatever_clients_and_brokers_do() {
+    let server = server().await;
+    server.broker.mode.send_replace(Mode::Hold);
+    let mut stuck = TcpStream::connect(server.address).await.unwrap();
+    stuck.write_all(format!("{HEAD}content-length: 11\r\n\r\n{{\"grams\":1}}").as_bytes()).await.unwrap();
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
+    silent.write_all(HEAD.as_bytes()).await.unwrap();
+    until(|| server.broker.mode.receiver_count() == 1).await;
+    server.stop.send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(8), server.serving).await.expect("in time").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn connections_are_capped_and_the_next_one_gets_its_turn() {
+    let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
+    let (mut app, _view) = App::new(&plan(), Status::new("test", "memory", false), broker).unwrap();
+    app.max_connections = 1;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (_stop, stopped) = oneshot::channel::<()>();
+    let serving = tokio::spawn(serve(listener, app, async {
+        let _ = stopped.await;
+    }));
+    let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(request).await.unwrap();
+    let mut byte = [0];
+    first.read_exact(&mut byte).await.unwrap();
+
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(request).await.unwrap();
+    let answered = second.read_exact(&mut byte);
+    tokio::pin!(answered);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut answered).await.is_err());
+    drop(first);
+    tokio::time::timeout(Duration::from_secs(5), answered).await.expect("its turn").unwrap();
+    serving.abort();
+}

@@ -1,0 +1,126 @@
+//! Components that trap, loop, sleep, hoard memory or break the contract.
+
+use std::time::{Duration, Instant};
+
+use wasmill::config::plan::{HandlerPlan, LimitsPlan};
+use wasmill::event::FailureKind;
+
+use crate::{MIB, failure, handle, handle_one, handler, handler_of, plan, texts};
+
+/// How long after its deadline a call may last here. Measured: at most 10 ms; test machines are busy.
+const GRACE: Duration = Duration::from_millis(500);
+
+fn with_deadline(time: Duration) -> HandlerPlan {
+    HandlerPlan { limits: LimitsPlan { time, ..plan().limits }, ..plan() }
+}
+
+#[test]
+fn a_panic_becomes_a_trap_with_its_message_and_the_functions_it_passed_through() {
+    let trap = failure(&mut handler("fate"), "panic");
+    assert_eq!(trap.kind, FailureKind::Trap);
+    assert!(
+        trap.message.starts_with("wasm trap: wasm `unreachable` instruction executed"),
+        "{}",
+        trap.message
+    );
+    assert!(trap.message.contains("fate.rs"), "{}", trap.message);
+    assert!(trap.message.contains("this payload is poison"), "{}", trap.message);
+    assert!(!trap.message.contains("RUST_BACKTRACE"), "{}", trap.message);
+    let backtrace = trap.backtrace.unwrap();
+    assert!(backtrace.contains("fate::fate"), "{backtrace}");
+}
+
+#[test]
+fn an_access_out_of_bounds_is_a_trap() {
+    let trap = failure(&mut handler("fate"), "out of bounds");
+    assert_eq!(trap.kind, FailureKind::Trap);
+    assert!(trap.message.contains("out of bounds memory access"), "{}", trap.message);
+}
+
+#[test]
+fn an_endless_recursion_is_a_trap() {
+    let trap = failure(&mut handler("stack-overflow"), "");
+    assert_eq!(trap.kind, FailureKind::Trap);
+    assert!(trap.message.contains("call stack exhausted"), "{}", trap.message);
+}
+
+#[test]
+fn an_exit_ends_the_call_and_not_the_host() {
+    let trap = failure(&mut handler("fate"), "exit");
+    assert_eq!(trap.kind, FailureKind::Trap);
+    assert!(trap.message.contains("exit code"), "{}", trap.message);
+}
+
+#[test]
+fn an_endless_loop_ends_at_its_deadline() {
+    for guest in ["endless", "sleep"] {
+        for time in [Duration::from_millis(20), Duration::from_millis(300)] {
+            let mut handler = handler_of(guest, &with_deadline(time));
+            let started = Instant::now();
+            let timeout = failure(&mut handler, "");
+            let took = started.elapsed();
+            assert_eq!(timeout.kind, FailureKind::Timeout, "{guest}: {}", timeout.message);
+            assert!(timeout.message.contains(&format!("deadline of {time:?}")), "{}", timeout.message);
+            assert!(time <= took && took < time + GRACE, "{guest}: {took:?} for a deadline of {time:?}");
+        }
+    }
+}
+
+#[test]
+fn a_handler_serves_the_next_event_after_a_timeout() {
+    let mut handler = handler_of("fate", &with_deadline(Duration::from_millis(50)));
+    let outcomes = handle(&mut handler, &["a", "loop", "b"]);
+    assert_eq!(texts(&outcomes[0]), ["a"]);
+    assert_eq!(outcomes[1].as_ref().unwrap_err().kind, FailureKind::Timeout);
+    assert_eq!(texts(&outcomes[2]), ["b"]);
+    assert_eq!(texts(&handle_one(&mut handler, "c")), ["c"]);
+}
+
+#[test]
+fn a_memory_bomb_runs_into_its_cap_and_its_neighbours_succeed() {
+    let mut handler = handler("memory-bomb");
+    let outcomes = handle(&mut handler, &["a", "bomb", "b"]);
+    assert_eq!(texts(&outcomes[0]), ["a"]);
+    let memory = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(memory.kind, FailureKind::Memory, "{}", memory.message);
+    assert!(memory.message.contains("memory cap of 16.0 MiB"), "{}", memory.message);
+    assert!(memory.message.contains("memory allocation of 1048576 bytes failed"), "{}", memory.message);
+    assert_eq!(texts(&outcomes[2]), ["b"]);
+    assert!((14 * MIB..=16 * MIB).contains(&handler.usage().peak_memory), "{:?}", handler.usage());
+}
+
+#[test]
+fn a_component_that_lives_with_less_memory_succeeds() {
+    assert_eq!(texts(&handle_one(&mut handler("memory-bomb"), "frugal")), ["lives with less"]);
+}
+
+#[test]
+fn a_wrong_number_of_results_fails_the_event_that_made_it_wrong() {
+    let mut handler = handler("wrong-count");
+    for (guilty, message) in
+        [("forget", "returned 0 results for 1 events"), ("twice", "returned 2 results for 1 events")]
+    {
+        let outcomes = handle(&mut handler, &["a", guilty, "b", "c"]);
+        let contract = outcomes[1].as_ref().unwrap_err();
+        assert_eq!(contract.kind, FailureKind::Contract);
+        assert!(contract.message.contains(message), "{}", contract.message);
+        assert_eq!([0, 2, 3].map(|i| texts(&outcomes[i]).remove(0)), ["a", "b", "c"]);
+    }
+}
+
+#[test]
+fn an_answer_of_overlapping_lists_is_not_copied_without_bound() {
+    let started = Instant::now();
+    let contract = failure(&mut handler("overlap"), "");
+    assert_eq!(contract.kind, FailureKind::Contract, "{}", contract.message);
+    assert!(contract.message.contains("too much data"), "{}", contract.message);
+    assert!(started.elapsed() < Duration::from_secs(2), "took {:?}", started.elapsed());
+}
+
+#[test]
+fn a_message_from_the_component_is_cut_to_what_a_record_header_bears() {
+    let reject = failure(&mut handler("fate"), "long reject");
+    assert_eq!(reject.kind, FailureKind::Reject);
+    assert!(reject.message.len() < 9 * 1024, "{} bytes", reject.message.len());
+    assert!(reject.message.ends_with('…'));
+}
