@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 use miette::Diagnostic;
 use thiserror::Error;
 use wasmtime::component::Linker;
-use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
+use wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig, WasmBacktraceDetails};
 
 use super::linker;
 use super::store::State;
 
-/// How precise deadlines are: a call is stopped at most two ticks after its deadline.
-const TICK: Duration = Duration::from_millis(5);
+/// How precise deadlines are: a call is stopped at most two ticks after its deadline. Shorter ticks would be
+/// felt as CPU time of an idle process.
+const TICK: Duration = Duration::from_millis(8);
 
 /// The core parts of one component: its own modules and the adapters between them. Components made from
 /// Rust, Go, JavaScript or Python have 2 to 6 modules with one memory; composed ones have more.
@@ -26,8 +27,9 @@ const MODULES_PER_COMPONENT: u32 = 32;
 const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 16;
 
-/// Bytes of an instance's memory that are zeroed in place before the next use instead of being handed back
-/// to the kernel: page faults cost more than zeroing what a small batch touches. Held for each pooled memory.
+/// Bytes of an instance's memory that are reset in place before the next use instead of being handed back to
+/// the kernel, whose page faults cost more. Held for each pooled memory in use. With `PAGEMAP_SCAN` (Linux 6.7)
+/// only touched pages are reset. Measured for a lone event: 6 us with it, 24 us without, 20 us with nothing kept.
 const KEEP_RESIDENT: usize = 512 * 1024;
 
 /// What the pool must have room for.
@@ -97,7 +99,8 @@ fn pool(limits: EngineLimits) -> PoolingAllocationConfig {
         .total_tables(instances.saturating_mul(TABLES_PER_COMPONENT))
         .max_memory_size(limits.memory)
         .linear_memory_keep_resident(KEEP_RESIDENT)
-        .table_keep_resident(KEEP_RESIDENT);
+        .table_keep_resident(KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
     pool
 }
 
@@ -142,8 +145,8 @@ mod tests {
     #[test]
     fn a_deadline_is_never_shorter_than_asked_for() {
         assert_eq!(ticks(Duration::ZERO), 1);
-        assert_eq!(ticks(Duration::from_millis(5)), 2);
-        assert_eq!(ticks(Duration::from_micros(5001)), 3);
+        assert_eq!(ticks(TICK), 2);
+        assert_eq!(ticks(TICK + Duration::from_micros(1)), 3);
         assert_eq!(ticks(Duration::MAX), u64::MAX / 2 + 1);
     }
 }

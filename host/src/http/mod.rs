@@ -49,9 +49,6 @@ use problem::Problem;
 use resources::Resource;
 use schema::{BadSchema, Schema};
 
-/// Paths that the host serves itself: no resource may have these names.
-pub const RESERVED: &[&str] = &["healthz", "readyz", "status", "metrics", "openapi.json", "dashboard"];
-
 /// Everything that [`serve`] needs.
 pub struct App {
     router: Router,

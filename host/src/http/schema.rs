@@ -124,6 +124,7 @@ mod tests {
     #[test]
     fn every_fault_is_named_by_its_pointer() {
         let schema = json!({
+            "$id": "https://example.com/thing.json",
             "type": "object",
             "required": ["id", "items"],
             "additionalProperties": false,

@@ -81,13 +81,10 @@ impl State {
         Self { latest: Vec::new(), history: Vec::new(), history_dropped: 0, whole, accepted: None }
     }
 
-    /// Applies a record of the view's topic number `topic` of `of`. One that was applied before changes nothing.
+    /// Applies a record of the view's topic number `topic` of `of`.
     pub(super) fn apply(&mut self, topic: usize, of: usize, seen: Seen) {
         let Seen { partition, offset, timestamp_ms, headers, payload } = seen;
         let step = Step { topic, partition, offset, timestamp_ms, headers };
-        if self.history.iter().any(|s| (s.topic, s.partition, s.offset) == (topic, partition, offset)) {
-            return;
-        }
         self.latest.resize(of, None);
         let newer = self.latest[topic].as_ref().is_none_or(|latest| {
             if latest.step.partition == partition {

@@ -34,9 +34,12 @@ struct Shared {
 
 struct Resource {
     name: String,
-    /// Where its POST and PUT publish, in the view or not.
-    topic: Arc<str>,
+    /// The topics to read: those that are shown, then perhaps the one that POST and PUT publish to.
     topics: Vec<Arc<str>>,
+    /// How many of them are shown.
+    shown: usize,
+    /// Which of them POST and PUT publish to.
+    own: usize,
     max_keys: usize,
     max_bytes: usize,
     store: Mutex<Store>,
@@ -48,8 +51,8 @@ struct Store {
     /// Ids dropped to keep the bounds.
     evicted: u64,
     idempotency: Keys,
-    /// How far each partition of the resource's own topic has been read: the last offset.
-    read: HashMap<i32, i64>,
+    /// The last offset read of each topic, by its number, and partition.
+    read: HashMap<(usize, i32), i64>,
 }
 
 /// What the view has to say about one id.
@@ -96,19 +99,27 @@ impl View {
     }
 
     pub(super) fn bounded(plans: &[ResourcePlan], max_bytes: usize) -> Self {
-        let resources = plans.iter().map(|plan| Resource {
-            name: plan.name.clone(),
-            topic: plan.topic.clone(),
-            topics: plan.view.clone(),
-            max_keys: plan.view_keys,
-            max_bytes,
-            store: Mutex::new(Store {
-                states: Recent::new(),
-                bytes: 0,
-                evicted: 0,
-                idempotency: Keys::new(plan.view_keys),
-                read: HashMap::new(),
-            }),
+        let resources = plans.iter().map(|plan| {
+            let mut topics = plan.view.clone();
+            let own = topics.iter().position(|topic| *topic == plan.topic).unwrap_or(topics.len());
+            if own == topics.len() {
+                topics.push(plan.topic.clone());
+            }
+            Resource {
+                name: plan.name.clone(),
+                topics,
+                shown: plan.view.len(),
+                own,
+                max_keys: plan.view_keys,
+                max_bytes,
+                store: Mutex::new(Store {
+                    states: Recent::new(),
+                    bytes: 0,
+                    evicted: 0,
+                    idempotency: Keys::new(plan.view_keys),
+                    read: HashMap::new(),
+                }),
+            }
         });
         Self {
             shared: Arc::new(Shared { resources: resources.collect(), caught_up: watch::Sender::new(false) }),
@@ -118,15 +129,15 @@ impl View {
     /// The topics to read, each once: those of every view, and those that requests are published to, since
     /// they carry the idempotency keys.
     pub fn topics(&self) -> Vec<Arc<str>> {
-        let mut topics: Vec<_> =
-            self.shared.resources.iter().flat_map(|r| r.topics.iter().chain([&r.topic])).cloned().collect();
+        let mut topics: Vec<_> = self.shared.resources.iter().flat_map(|r| &r.topics).cloned().collect();
         topics.sort();
         topics.dedup();
         topics
     }
 
-    /// One record, in offset order within its partition. Records without a key, or with one that can't be
-    /// an id (not UTF-8, longer than 255 bytes), are nobody's history and are skipped.
+    /// One record, in offset order within its partition; one that was applied before changes nothing, so
+    /// that a reader may start over. Records without a key, or with one that can't be an id (not UTF-8,
+    /// longer than 255 bytes), are nobody's history and are skipped.
     pub fn apply(&self, event: &Event) {
         let now = now_ms();
         // A producer whose clock is ahead must not hold the top of the list for ever.
@@ -163,7 +174,7 @@ impl View {
     pub(super) fn acknowledged(&self, resource: usize, id: &str, position: &Position) {
         let resource = &self.shared.resources[resource];
         let mut store = resource.lock();
-        if store.read.get(&position.partition).is_some_and(|read| *read >= position.offset) {
+        if store.read.get(&(resource.own, position.partition)).is_some_and(|read| *read >= position.offset) {
             return;
         }
         resource.change(&mut store, id, now_ms(), |state| {
@@ -221,23 +232,24 @@ impl Resource {
 
     fn apply(&self, event: &Event, time: i64) {
         let Position { topic, partition, offset } = &event.position;
-        let in_view = self.topics.iter().position(|t| t == topic);
-        let own = *topic == self.topic;
-        if !own && in_view.is_none() {
+        let Some(topic) = self.topics.iter().position(|t| t == topic) else { return };
+        let mut store = self.lock();
+        let read = store.read.entry((topic, *partition)).or_insert(-1);
+        if *offset <= *read {
             return;
         }
-        let mut store = self.lock();
-        if own {
-            store.read.insert(*partition, *offset);
+        *read = *offset;
+        if topic == self.own {
             self.learn_idempotency_key(&mut store, event, time);
         }
         let Some(id) = id_of(&event.key) else { return };
-        if let Some(topic) = in_view {
-            let of = self.topics.len();
-            self.change(&mut store, id, time, |state| state.apply(topic, of, Seen::new(event, time)));
+        if topic < self.shown {
+            self.change(&mut store, id, time, |state| state.apply(topic, self.shown, Seen::new(event, time)));
         }
         // After the change, which may have evicted it.
-        if own && let Some(state) = store.states.get_mut(id) {
+        if topic == self.own
+            && let Some(state) = store.states.get_mut(id)
+        {
             state.accepted =
                 state.accepted.filter(|accepted| accepted.0 != *partition || accepted.1 > *offset);
         }

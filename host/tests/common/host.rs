@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 use super::http;
 
 /// A folder with pipeline.toml, the schemas and freshly built components.
-pub struct Pipeline {
+pub(crate) struct Pipeline {
     folder: tempfile::TempDir,
 }
 
 impl Pipeline {
     /// The pipeline that ships; `edit` may change its text.
-    pub fn shipped(edit: impl FnOnce(String) -> String) -> Self {
+    pub(crate) fn shipped(edit: impl FnOnce(String) -> String) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let text = fs::read_to_string(root.join("pipeline.toml")).unwrap();
@@ -24,32 +24,33 @@ impl Pipeline {
             fs::create_dir(folder.path().join(subfolder)).unwrap();
         }
         fs::copy(root.join("schemas/order.json"), folder.path().join("schemas/order.json")).unwrap();
-        for name in ["order-formatter", "transaction-processor", "email-composer"] {
-            fs::copy(super::built(name), folder.path().join(format!("components/{name}.wasm"))).unwrap();
+        let names = ["order-formatter", "transaction-processor", "email-composer"];
+        for (name, built) in names.iter().zip(super::build_components(&names)) {
+            fs::copy(built, folder.path().join(format!("components/{name}.wasm"))).unwrap();
         }
         Self { folder }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn eml_files(&self) -> Vec<PathBuf> {
+    pub(crate) fn eml_files(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path().join("outbox")) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path());
         paths.filter(|path| path.extension().is_some_and(|e| e == "eml")).collect()
     }
 }
 
-pub struct Host {
+pub(crate) struct Host {
     child: Child,
-    pub address: String,
+    pub(crate) address: String,
     log: PathBuf,
 }
 
 impl Host {
     /// Starts `wasmill run` in the pipeline's folder, listening on a free port.
-    pub fn start(pipeline: &Pipeline, brokers: &str, instance: &str, env: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(pipeline: &Pipeline, brokers: &str, instance: &str, env: &[(&str, &str)]) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let log = pipeline.path().join(format!("{instance}.log"));
         let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
@@ -67,19 +68,19 @@ impl Host {
         Self { child, address, log }
     }
 
-    pub fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    pub fn ready(&mut self) {
+    pub(crate) fn ready(&mut self) {
         until(Duration::from_secs(60), || match self.child.try_wait().unwrap() {
             Some(status) => panic!("the host ended: {status}\n{}", self.log()),
             None => http::get(&self.url("/readyz")).is_some_and(|answer| answer.status == 200),
@@ -87,13 +88,13 @@ impl Host {
         .unwrap_or_else(|()| panic!("not ready:\n{}", self.log()));
     }
 
-    pub fn sigkill(mut self) {
+    pub(crate) fn sigkill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
     /// SIGTERM; gives how it ended and how long it took.
-    pub fn sigterm(mut self) -> (ExitStatus, Duration) {
+    pub(crate) fn sigterm(mut self) -> (ExitStatus, Duration) {
         let started = Instant::now();
         signal(self.pid(), "TERM");
         let mut status = None;
@@ -114,16 +115,16 @@ impl Drop for Host {
     }
 }
 
-pub fn signal(pid: u32, name: &str) {
+pub(crate) fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
 }
 
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Asks every 20 ms until the condition holds; an error when it does not within `limit`.
-pub fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> Result<(), ()> {
+pub(crate) fn until(limit: Duration, mut condition: impl FnMut() -> bool) -> Result<(), ()> {
     let deadline = Instant::now() + limit;
     while Instant::now() < deadline {
         if condition() {

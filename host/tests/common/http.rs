@@ -4,28 +4,28 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-pub struct Answer {
-    pub status: u16,
-    pub head: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
     }
 }
 
 /// `None` when nobody answers.
-pub fn get(url: &str) -> Option<Answer> {
+pub(crate) fn get(url: &str) -> Option<Answer> {
     request("GET", url, "", &[])
 }
 
-pub fn post(url: &str, body: &str, headers: &[(&str, &str)]) -> Option<Answer> {
+pub(crate) fn post(url: &str, body: &str, headers: &[(&str, &str)]) -> Option<Answer> {
     request("POST", url, body, headers)
 }
 
-pub fn put(url: &str, body: &str) -> Option<Answer> {
+pub(crate) fn put(url: &str, body: &str) -> Option<Answer> {
     request("PUT", url, body, &[])
 }
 

@@ -9,26 +9,24 @@ use std::sync::OnceLock;
 /// The bootstrap address. The first call of the process starts the broker, which takes some seconds; it
 /// dies with the process, because the process holds the other end of its standard input. A broker that
 /// can't be had fails the test.
-pub fn broker() -> &'static str {
-    static BROKER: OnceLock<Broker> = OnceLock::new();
-    &BROKER.get_or_init(Broker::find).address
+pub(crate) fn broker() -> &'static str {
+    static SHARED: OnceLock<String> = OnceLock::new();
+    static STARTED: OnceLock<Kafka> = OnceLock::new();
+    SHARED.get_or_init(|| match std::env::var("WASMILL_TEST_BROKERS") {
+        Ok(address) if !address.is_empty() => address,
+        Ok(_) | Err(_) => STARTED.get_or_init(Kafka::start).address.clone(),
+    })
 }
 
-struct Broker {
-    address: String,
-    /// Holds the pipe.
-    _running: Option<Child>,
+/// A broker of one's own, empty at first; ends when it is dropped.
+pub(crate) struct Kafka {
+    pub(crate) address: String,
+    /// The script, which holds the pipe; the broker is its child.
+    script: Child,
 }
 
-impl Broker {
-    fn find() -> Self {
-        match std::env::var("WASMILL_TEST_BROKERS") {
-            Ok(address) if !address.is_empty() => Self { address, _running: None },
-            Ok(_) | Err(_) => Self::start(),
-        }
-    }
-
-    fn start() -> Self {
+impl Kafka {
+    pub(crate) fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kafka/start");
         let port = free_port();
         let mut child = Command::new(&script)
@@ -43,7 +41,15 @@ impl Broker {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("ready: ").map(str::to_string));
         let address = ready.expect("kafka/start ends without being ready; its standard error says why");
-        Self { address, _running: Some(child) }
+        Self { address, script: child }
+    }
+
+    #[allow(dead_code)] // not every suite sends signals
+    /// A signal to the broker's process: `STOP` turns it into a black hole, `CONT` back.
+    pub(crate) fn signal(&self, name: &str) {
+        let script = self.script.id().to_string();
+        let sent = Command::new("pkill").args([&format!("-{name}"), "-P", &script]).status();
+        assert!(sent.expect("pkill (procps) is there").success(), "the broker's process is gone");
     }
 }
 
@@ -56,5 +62,13 @@ fn free_port() -> u16 {
         if TcpListener::bind(("127.0.0.1", controller)).is_ok() {
             return port;
         }
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        drop(self.script.stdin.take());
+        // The script ends when its standard input does.
+        let _ = self.script.wait();
     }
 }

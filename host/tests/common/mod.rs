@@ -1,6 +1,11 @@
 //! What test suites share: components, built once for each test process.
 #![allow(dead_code)] // each suite is a crate of its own and uses what it needs
 
+pub(crate) mod host;
+pub(crate) mod http;
+pub(crate) mod kafka;
+pub(crate) mod smtp;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;

@@ -36,9 +36,11 @@ async fn payloads_that_are_not_json_are_shown_as_what_they_are() {
     let server = server().await;
     let mut record = event("parcels", 0, "text", "not json", 1);
     server.view.apply(&record);
+    record.position.offset = 1;
     record.key = Some("bytes".into());
     record.payload = Some(Bytes::from_static(b"\xff\x00"));
     server.view.apply(&record);
+    record.position.offset = 2;
     record.key = Some("none".into());
     record.payload = None;
     server.view.apply(&record);
@@ -52,10 +54,10 @@ async fn payloads_that_are_not_json_are_shown_as_what_they_are() {
 #[tokio::test]
 async fn records_without_a_usable_key_are_skipped() {
     let server = server().await;
-    for key in
-        [None, Some(Bytes::from_static(b"\xff")), Some(Bytes::from("x".repeat(256))), Some(Bytes::new())]
-    {
-        let record = Event { key, ..event("parcels", 0, "", "{}", 1) };
+    let unusable =
+        [None, Some(Bytes::from_static(b"\xff")), Some(Bytes::from("x".repeat(256))), Some(Bytes::new())];
+    for (offset, key) in (0..).zip(unusable) {
+        let record = Event { key, ..event("parcels", offset, "", "{}", 1) };
         server.view.apply(&record);
     }
     assert_eq!(server.get("/parcels").await.json()["items"], json!([]));

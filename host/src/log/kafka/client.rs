@@ -84,7 +84,7 @@ impl Base {
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
         config.set("topic.metadata.refresh.interval.ms", "30000");
         // New metadata of a topic that was missing a moment ago is believed after this long.
-        config.set("topic.metadata.propagation.max.ms", "5000");
+        config.set("topic.metadata.propagation.max.ms", "4000");
         for (name, value) in defaults {
             config.set(*name, *value);
         }

@@ -18,14 +18,15 @@ use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, Voice};
+use super::closing::Closing;
 use super::source::Membership;
-use super::{CALL, ConnectError, native, record, retire};
+use super::{CALL, ConnectError, native, record};
 use crate::log::{self, Commit, CommitError};
 
 /// How long a dangling transaction may block readers, and the longest that a commit can take.
 pub(super) const TRANSACTION: Duration = Duration::from_secs(10);
 /// Records are given up when none of them is acknowledged for this long.
-const STALL: Duration = CALL;
+const STALL: Duration = Duration::from_secs(6);
 const ABORT: Duration = Duration::from_secs(3);
 
 pub struct Committer {
@@ -34,7 +35,7 @@ pub struct Committer {
     /// `None` on the embedded broker.
     transactional_id: Option<String>,
     /// `None` after a failure that could not be mended at once; the next commit tries again.
-    producer: Option<BaseProducer<Deliveries>>,
+    producer: Option<Closing<BaseProducer<Deliveries>>>,
     /// When this producer was fenced lately.
     fenced: VecDeque<Instant>,
 }
@@ -54,19 +55,24 @@ impl Committer {
             config.set("transaction.timeout.ms", TRANSACTION.as_millis().to_string());
         }
         let mut committer = Self { config, name, transactional_id, producer: None, fenced: VecDeque::new() };
-        committer.producer = Some(committer.make()?);
+        committer.replace()?;
         Ok(committer)
     }
 
-    fn make(&self) -> Result<BaseProducer<Deliveries>, ConnectError> {
+    fn replace(&mut self) -> Result<(), ConnectError> {
+        // First the old one goes, and its connections.
+        self.producer = None;
+        self.producer = Some(self.make(&self.config)?);
+        Ok(())
+    }
+
+    fn make(&self, config: &ClientConfig) -> Result<Closing<BaseProducer<Deliveries>>, ConnectError> {
         let context = Deliveries { voice: Voice::new(self.name.clone()), failed: Mutex::default() };
-        let producer: BaseProducer<Deliveries> = client::create(&self.config, context)?;
+        let producer: Closing<BaseProducer<Deliveries>> = Closing::new(client::create(config, context)?);
         if self.transactional_id.is_some()
             && let Err(error) = producer.init_transactions(CALL)
         {
-            let fate = Fate::of(&error);
-            retire("producer", ABORT, move || drop(producer));
-            return Err(match fate {
+            return Err(match Fate::of(&error) {
                 Fate::Refused(reason) => ConnectError::Fatal(reason),
                 Fate::Fenced | Fate::Moved | Fate::TooLarge | Fate::Unsure | Fate::Passing => {
                     ConnectError::Unavailable(format!("can't begin with transactions: {error}"))
@@ -76,21 +82,41 @@ impl Committer {
         Ok(producer)
     }
 
-    fn replace(&mut self) -> Result<(), ConnectError> {
-        if let Some(old) = self.producer.take() {
-            retire("producer", ABORT, move || drop(old));
+    fn attempt(&self, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
+        let Some(producer) = &self.producer else {
+            return Err(Failed::of("publish")(KafkaError::Canceled));
+        };
+        match self.transactional_id {
+            Some(_) => transact(producer, commit, membership),
+            None => publish_then_commit(producer, commit, membership),
         }
-        self.producer = Some(self.make()?);
-        Ok(())
+    }
+
+    /// The broker refuses a whole batch of records as too large, be it for one of them or because a topic
+    /// takes only small batches. With one record a batch, it is the one to blame or there is none.
+    fn attempt_one_by_one(&mut self, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
+        let mut config = self.config.clone();
+        config.set("batch.num.messages", "1");
+        self.producer = None;
+        self.producer = self.make(&config).ok();
+        let answer = self.attempt(commit, membership);
+        self.producer = None;
+        if answer.is_ok() {
+            tracing::warn!(
+                target: "wasmill::kafka",
+                client = self.name,
+                "a topic takes no batch of this size, though each record alone: this is slow; lower \
+                 `batch.size` in kafka.properties or raise the topic's max.message.bytes"
+            );
+        }
+        answer
     }
 
     /// What the shard hears of a failed commit, once the producer is in order again.
     fn mend(&mut self, failed: Failed) -> CommitError {
-        let Failed { fate, reason, record } = failed;
-        let sound = match fate {
-            Fate::Fenced | Fate::Unsure => false,
-            Fate::Moved | Fate::TooLarge | Fate::Passing | Fate::Refused(_) => self.abort(),
-        };
+        let Failed { fate, reason, record, .. } = failed;
+        // Only when the broker has refused no record does librdkafka keep its sequence numbers straight.
+        let sound = matches!(fate, Fate::Moved) && self.abort();
         if !sound && let Err(error) = self.replace() {
             // The next commit tries again. Until then the broker ends what is open, at its timeout.
             tracing::warn!(target: "wasmill::kafka", client = self.name, "no new producer yet: {error}");
@@ -148,21 +174,19 @@ impl log::Committer for Committer {
                 property @ ConnectError::Property { .. } => CommitError::Fatal(property.to_string()),
             })?;
         }
-        let Some(producer) = &self.producer else {
-            return Err(CommitError::Aborted("there is no producer".into()));
+        let answer = match self.attempt(commit, membership) {
+            Err(Failed { fate: Fate::TooLarge, by_broker: true, .. }) => {
+                self.attempt_one_by_one(commit, membership)
+            }
+            answer => answer,
         };
-        let answer = match self.transactional_id {
-            Some(_) => transact(producer, commit, membership),
-            None => publish_then_commit(producer, commit, membership),
-        };
-        answer.map_err(|failed| self.mend(failed))?;
-        Ok(())
+        answer.map_err(|failed| self.mend(failed))
     }
 
-    fn close(self, deadline: Duration) {
+    fn close(mut self, deadline: Duration) {
         // Nothing is open between two commits.
-        if let Some(producer) = self.producer {
-            retire("producer", deadline, move || drop(producer));
+        if let Some(producer) = &mut self.producer {
+            producer.deadline = deadline;
         }
     }
 }
@@ -235,13 +259,20 @@ fn publish(producer: &BaseProducer<Deliveries>, commit: &Commit) -> Result<(), F
 /// Waits until every record is acknowledged.
 fn settle(producer: &BaseProducer<Deliveries>) -> Result<(), Failed> {
     let settled = native::flush(producer, STALL, TRANSACTION);
-    if let Some((index, code)) = producer.context().take() {
-        return Err(Failed {
+    match producer.context().take() {
+        None if settled => Ok(()),
+        None => Err(Failed::of("publish")(KafkaError::Flush(Code::OperationTimedOut))),
+        // It fell with the transaction, which knows why, and says so when it is asked to begin again.
+        Some((_, Code::PurgeQueue | Code::PurgeInflight)) => {
+            let reason = producer.begin_transaction().err();
+            Err(Failed::of("publish")(reason.unwrap_or(KafkaError::Flush(Code::PurgeQueue))))
+        }
+        Some((index, code)) => Err(Failed {
             record: Some(index),
+            by_broker: true,
             ..Failed::of("publish")(KafkaError::MessageProduction(code))
-        });
+        }),
     }
-    if settled { Ok(()) } else { Err(Failed::of("publish")(KafkaError::Flush(Code::OperationTimedOut))) }
 }
 
 struct Failed {
@@ -249,6 +280,8 @@ struct Failed {
     reason: String,
     /// The index in `Commit::publish`, where one record is to blame.
     record: Option<usize>,
+    /// The broker refused the record, not librdkafka before it.
+    by_broker: bool,
 }
 
 impl Failed {
@@ -257,11 +290,17 @@ impl Failed {
             fate: Fate::of(&error),
             reason: format!("could not {what}: {error}"),
             record: None,
+            by_broker: false,
         }
     }
 
     fn moved() -> Self {
-        Self { fate: Fate::Moved, reason: "this member has no assignment at the moment".into(), record: None }
+        Self {
+            fate: Fate::Moved,
+            reason: "this member has no assignment at the moment".into(),
+            record: None,
+            by_broker: false,
+        }
     }
 }
 
@@ -275,7 +314,7 @@ enum Fate {
     Refused(String),
     /// The broker's state is unknown, or the producer is broken: it must be replaced.
     Unsure,
-    /// The transaction can be aborted, and the producer used on.
+    /// The transaction was aborted for a reason that passes.
     Passing,
 }
 
@@ -321,7 +360,6 @@ impl Fate {
                 KafkaError::Transaction(error) if error.txn_requires_abort() && !error.is_fatal() => {
                     Self::Passing
                 }
-                // An unacknowledged record can be purged and the transaction aborted.
                 KafkaError::MessageProduction(_) => Self::Passing,
                 // Timeouts, broken connections, fatal errors.
                 _ => Self::Unsure,
@@ -362,7 +400,12 @@ impl ProducerContext for Deliveries {
     fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
         if let Err((error, _)) = result {
             let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-            self.failed().get_or_insert((index, code));
+            let mut failed = self.failed();
+            match *failed {
+                // One record's fault purges its neighbours: keep the fault.
+                None | Some((_, Code::PurgeQueue | Code::PurgeInflight)) => *failed = Some((index, code)),
+                Some(_) => {}
+            }
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod admin;
 mod client;
+mod closing;
 mod committer;
 mod embedded;
 mod native;
@@ -15,13 +16,11 @@ mod record;
 mod source;
 mod tail;
 
-use std::sync::{Arc, mpsc};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use thiserror::Error;
-use tracing::warn;
 
 pub use committer::Committer;
 pub use publisher::Publisher;
@@ -166,19 +165,5 @@ impl Prober {
             Ok(_) => Ok(()),
             Err(error) => Err(error.to_string()),
         }
-    }
-}
-
-/// Lets go of a client on a thread of its own, because its destruction can block on the network. After
-/// `deadline` the thread is left alone: it ends with the process.
-fn retire(what: &'static str, deadline: Duration, end: impl FnOnce() + Send + 'static) {
-    let (done, ended) = mpsc::sync_channel(1);
-    let spawned = thread::Builder::new().name(format!("retire {what}")).spawn(move || {
-        end();
-        // Nobody listens after the deadline.
-        let _ = done.send(());
-    });
-    if spawned.is_err() || ended.recv_timeout(deadline).is_err() {
-        warn!(target: "wasmill::kafka", "a {what} did not close within {deadline:?}");
     }
 }

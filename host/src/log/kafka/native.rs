@@ -19,7 +19,7 @@ use crate::event::{Event, Header, Position, TopicPartition};
 ///
 /// rdkafka's own flush polls in steps that it always sleeps to their end, which makes each commit cost
 /// 100 ms. The native one wakes on the last acknowledgement and overrides `linger.ms`; it leaves delivery
-/// reports to us (`poll`), and so counts a failed record until then, hence the loop.
+/// reports to us (`poll`), hence the loop.
 pub(super) fn flush<C: ProducerContext>(
     producer: &BaseProducer<C>,
     stall: Duration,
@@ -28,19 +28,21 @@ pub(super) fn flush<C: ProducerContext>(
     let started = Instant::now();
     let mut moved = started;
     let mut outstanding = i32::MAX;
+    let mut step = 20;
     loop {
         // SAFETY: the pointer is the live producer's; the call is thread-safe.
-        let answer = unsafe { native::rd_kafka_flush(producer.client().native_ptr(), 20) };
+        unsafe { native::rd_kafka_flush(producer.client().native_ptr(), step) };
+        // Serves one report at a time.
         producer.poll(Duration::ZERO);
-        match answer {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => return true,
-            _ if producer.in_flight_count() == 0 => return true,
-            _ => {}
-        }
         let now = Instant::now();
-        if producer.in_flight_count() < outstanding {
-            outstanding = producer.in_flight_count();
-            moved = now;
+        match producer.in_flight_count() {
+            0 => return true,
+            count if count < outstanding => {
+                outstanding = count;
+                moved = now;
+                step = 0;
+            }
+            _ => step = 20,
         }
         if now - moved >= stall || now - started >= limit {
             return false;

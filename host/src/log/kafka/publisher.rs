@@ -14,13 +14,16 @@ use rdkafka::producer::{BaseProducer, ProducerContext};
 use tokio::sync::oneshot;
 
 use super::client::{self, Base, Voice};
-use super::{ConnectError, record, retire};
+use super::closing::Closing;
+use super::{ConnectError, native, record};
 use crate::event::{Position, Record};
 use crate::log::{Publish, PublishError, Publishing};
 
 /// Idempotent, acknowledged by all replicas. Share it by reference; dropping it waits for what is under way,
 /// a few seconds at most.
-pub struct Publisher {
+pub struct Publisher(Closing<Polled>);
+
+struct Polled {
     producer: Arc<BaseProducer<Acknowledgements>>,
     stop: Arc<AtomicBool>,
     /// Serves the acknowledgements; ends when `stop` is set, joined on drop.
@@ -49,7 +52,7 @@ impl Publisher {
                 })
                 .map_err(|e| ConnectError::Fatal(format!("can't start a thread: {e}")))?
         };
-        Ok(Self { producer, stop, poller: Some(poller) })
+        Ok(Self(Closing::new(Polled { producer, stop, poller: Some(poller) })))
     }
 }
 
@@ -57,7 +60,8 @@ impl Publish for Publisher {
     fn publish(&self, record: Record, timeout: Duration) -> Publishing<'_> {
         Box::pin(async move {
             let (sender, receiver) = oneshot::channel();
-            self.producer
+            self.0
+                .producer
                 .send(record::base_record(&record, Box::new(sender)))
                 .map_err(|(error, _)| publish_error(&error))?;
             match tokio::time::timeout(timeout, receiver).await {
@@ -71,17 +75,15 @@ impl Publish for Publisher {
     }
 }
 
-impl Drop for Publisher {
+impl Drop for Polled {
     fn drop(&mut self) {
+        let limit = Duration::from_secs(2);
+        native::flush(&self.producer, limit, limit);
         self.stop.store(true, Ordering::Release);
-        let (producer, poller) = (self.producer.clone(), self.poller.take());
-        retire("publisher", Duration::from_secs(3), move || {
-            super::native::flush(&producer, Duration::from_secs(2), Duration::from_secs(2));
-            if let Some(poller) = poller {
-                // It panics only if librdkafka's callbacks do.
-                let _ = poller.join();
-            }
-        });
+        if let Some(poller) = self.poller.take() {
+            // It panics only if a callback does.
+            let _ = poller.join();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::collections::HashSet;
 use std::mem;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -17,20 +18,43 @@ use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info};
 
 use super::client::{self, Voice};
+use super::closing::Closing;
 use super::record::{self, Topics};
-use super::{CALL, ConnectError, native, retire};
+use super::{CALL, ConnectError, native};
 use crate::event::TopicPartition;
 use crate::log::{self, Polled, SourceError};
 
 pub struct Source {
-    consumer: Arc<GroupConsumer>,
+    consumer: Closing<Member>,
     topics: Topics,
     embedded: bool,
     /// An error that came after events of the same poll: told by the next one.
     held: Option<SourceError>,
 }
 
-pub(super) type GroupConsumer = BaseConsumer<Group>;
+type GroupConsumer = BaseConsumer<Group>;
+
+/// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
+/// unsubscribes before it leaves the group, and the others take over at once.
+struct Member(Arc<GroupConsumer>);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let until = Instant::now() + CALL;
+        self.0.unsubscribe();
+        while native::is_member(&self.0) && Instant::now() < until {
+            drop(self.0.poll(Duration::from_millis(10)));
+        }
+    }
+}
+
+impl Deref for Member {
+    type Target = Arc<GroupConsumer>;
+
+    fn deref(&self) -> &Arc<GroupConsumer> {
+        &self.0
+    }
+}
 
 /// Proof of one generation of the group.
 #[derive(Clone)]
@@ -62,7 +86,7 @@ impl Source {
             .subscribe(&names)
             .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", names.join(", "))))?;
         Ok(Self {
-            consumer: Arc::new(consumer),
+            consumer: Closing::new(Member(Arc::new(consumer))),
             topics: Topics::default(),
             embedded: instance.is_none(),
             held: None,
@@ -160,18 +184,8 @@ impl log::Source for Source {
         self.consumer.resume(&sought).map_err(unavailable)
     }
 
-    fn close(self, deadline: Duration) {
-        let Self { consumer, .. } = self;
-        retire("consumer", deadline, move || {
-            // A static member's close is silent, for it may be back soon; whoever unsubscribes before it
-            // says farewell, and the others take over at once.
-            let until = Instant::now() + deadline;
-            consumer.unsubscribe();
-            while native::is_member(&consumer) && Instant::now() < until {
-                drop(consumer.poll(Duration::from_millis(10)));
-            }
-            drop(consumer);
-        });
+    fn close(mut self, deadline: Duration) {
+        self.consumer.deadline = deadline;
     }
 }
 

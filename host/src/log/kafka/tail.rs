@@ -10,9 +10,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::client::{self, Base, Plain, Voice};
+use super::closing::Closing;
 use super::native::{self, Next};
 use super::record::Topics;
-use super::{CALL, ConnectError, retire};
+use super::{CALL, ConnectError};
 use crate::event::{Event, TopicPartition};
 use crate::log::SourceError;
 
@@ -30,8 +31,7 @@ pub enum Start {
 
 /// Reads committed records only. The partitions are those that exist when it is made.
 pub struct Tail {
-    /// `None` only while it is dropped.
-    consumer: Option<BaseConsumer<Plain>>,
+    consumer: Closing<BaseConsumer<Plain>>,
     topics: Topics,
     /// Partitions whose end was not reached yet.
     behind: HashSet<TopicPartition>,
@@ -44,7 +44,8 @@ impl Tail {
         config.set("enable.partition.eof", "true");
         // What librdkafka logs would go to stderr past our callback, since `native::next` polls without it.
         config.set_log_level(RDKafkaLogLevel::Emerg);
-        let consumer: BaseConsumer<Plain> = client::create(&config, Plain(Voice::new("tail")))?;
+        let consumer: Closing<BaseConsumer<Plain>> =
+            Closing::new(client::create(&config, Plain(Voice::new("tail")))?);
 
         let mut behind = HashSet::new();
         for topic in topics {
@@ -53,16 +54,15 @@ impl Tail {
         }
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
-        Ok(Self { consumer: Some(consumer), topics: Topics::default(), behind })
+        Ok(Self { consumer, topics: Topics::default(), behind })
     }
 
     /// Takes what is there, at most `max` events; waits up to `wait` while there is nothing.
     pub fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Event>, SourceError> {
-        let Some(consumer) = &self.consumer else { return Ok(Vec::new()) };
         let mut events = Vec::new();
         let mut wait = wait;
         while events.len() < max {
-            match native::next(consumer, wait, &mut self.topics) {
+            match native::next(&self.consumer, wait, &mut self.topics) {
                 Next::Event(event) => events.push(event),
                 Next::End(partition) => {
                     // The end is news to a caller who waits for it.
@@ -95,14 +95,6 @@ impl Tail {
     /// start has been polled.
     pub fn caught_up(&self) -> bool {
         self.behind.is_empty()
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        if let Some(consumer) = self.consumer.take() {
-            retire("tail", Duration::from_secs(2), move || drop(consumer));
-        }
     }
 }
 

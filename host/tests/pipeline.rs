@@ -1,0 +1,425 @@
+//! The pipeline that ships, as a user runs it: the `wasmill` program, real components, a real Apache Kafka (or the
+//! embedded broker), and a real SMTP server.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::host::{Host, Pipeline, until};
+use common::http;
+use common::kafka::Kafka;
+use common::smtp::SmtpServer;
+use serde_json::{Value, json};
+use wasmill::config::plan::{Brokers, KafkaPlan};
+use wasmill::event::{Event, Record, header, headers};
+use wasmill::log::Publish;
+use wasmill::log::kafka::{Cluster, Start};
+use wasmill::shard::dead_letter::{FAILURE_KIND, FAILURE_MESSAGE};
+
+/// One at a time: each of these tests needs the machine for itself.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn order(quantity: u64) -> Value {
+    json!({
+        "customer": {"id": "c-1", "name": "Ada Park", "email": "ada@example.com"},
+        "items": [{"sku": "m", "name": "Pizza", "quantity": quantity, "unit_price_cents": 1150}],
+        "currency": "EUR",
+    })
+}
+
+fn cluster(brokers: &str) -> Cluster {
+    let plan = KafkaPlan {
+        brokers: Brokers::Addresses(brokers.into()),
+        properties: BTreeMap::new(),
+        instance: "test".into(),
+    };
+    Cluster::connect(&plan, "test").unwrap()
+}
+
+/// Everything committed in a topic, now.
+fn read(brokers: &str, topic: &str) -> Vec<Event> {
+    let mut tail = cluster(brokers).tail(&[topic.into()], &Start::Beginning).unwrap();
+    let mut events = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !tail.caught_up() {
+        assert!(Instant::now() < deadline, "{topic} can't be read");
+        events.extend(tail.poll(10_000, Duration::from_millis(100)).unwrap());
+    }
+    events
+}
+
+fn text<'a>(event: &'a Event, name: &str) -> &'a str {
+    std::str::from_utf8(header(&event.headers, name).unwrap_or_default()).unwrap()
+}
+
+fn wasmill(pipeline: &Pipeline, host: &Host, brokers: &str, args: &[&str]) -> (bool, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+        .args(args)
+        .args(["--brokers", brokers])
+        .current_dir(pipeline.path())
+        .env("WASMILL_LISTEN", &host.address)
+        .output()
+        .unwrap();
+    let utf8 = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.success(), utf8(output.stdout), utf8(output.stderr))
+}
+
+#[test]
+fn an_order_becomes_an_email_at_a_real_smtp_server() {
+    let _alone = alone();
+    let kafka = Kafka::start();
+    let mut smtp = SmtpServer::start(&[]);
+    let pipeline = Pipeline::shipped(|text| text);
+    let smtp_url = format!("smtp://127.0.0.1:{}", smtp.port);
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[("SMTP_URL", &smtp_url)]);
+    host.ready();
+
+    // Created, updated, declined.
+    let answer = http::post(&host.url("/orders"), &order(2).to_string(), &[]).unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let id = answer.json()["order_id"].as_str().unwrap().to_string();
+    let mail = smtp.mail();
+    assert!(mail.to_string().contains("ada@example.com"), "{mail}");
+    assert!(mail.to_string().contains("23.00 EUR"), "{mail}");
+    let answer = http::put(&host.url(&format!("/orders/{id}")), &order(3).to_string()).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let mail = smtp.mail().to_string();
+    assert!(mail.contains("34.50 EUR") && mail.contains("updated"), "{mail}");
+    let answer = http::post(&host.url("/orders"), &order(90).to_string(), &[]).unwrap();
+    assert_eq!(answer.status, 201);
+    let mail = smtp.mail().to_string();
+    assert!(mail.contains("could not be paid"), "{mail}");
+
+    // The view and the trace show the whole way.
+    let mut shown = Value::Null;
+    until(Duration::from_secs(10), || {
+        shown = http::get(&host.url(&format!("/orders/{id}"))).unwrap().json();
+        shown["latest"]["emails_sent"].is_object()
+    })
+    .unwrap_or_else(|()| panic!("no receipt in {shown}"));
+    for topic in ["orders", "order_details", "order_confirmed", "emails"] {
+        assert!(shown["latest"][topic].is_object(), "{topic} in {shown}");
+    }
+    let (found, trace, errors) = wasmill(&pipeline, &host, &kafka.address, &["trace", &id]);
+    assert!(found, "{errors}");
+    for topic in ["orders", "order_details", "order_confirmed", "emails", "emails_sent"] {
+        assert_eq!(trace.matches(&format!(" {topic} ")).count(), 2, "{topic} in\n{trace}");
+    }
+
+    refuses_what_no_order_is(&host);
+    turns_bad_records_into_dead_letters(&kafka.address);
+
+    let args = ["simulate", "-n", "40", "--rate", "100", "--json"];
+    let (all, report, errors) = wasmill(&pipeline, &host, &kafka.address, &args);
+    assert!(all, "{report}\n{errors}");
+
+    let (status, took) = host.sigterm();
+    assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
+}
+
+fn refuses_what_no_order_is(host: &Host) {
+    let post = |body: &str| http::post(&host.url("/orders"), body, &[]).unwrap();
+    assert_eq!(post("{\"customer\":").status, 400);
+    let mut huge = order(1);
+    huge["items"][0]["quantity"] = json!(9_223_372_036_854_775_808_u64);
+    huge["currency"] = json!("euro");
+    let answer = post(&huge.to_string());
+    assert_eq!(answer.status, 422);
+    let faults = answer.json()["errors"].to_string();
+    assert!(faults.contains("/items/0/quantity") && faults.contains("/currency"), "{faults}");
+    let mut long = order(1);
+    long["items"][0]["name"] = json!("x".repeat(10_000_000));
+    assert_eq!(post(&long.to_string()).status, 413);
+}
+
+/// Records that bypass HTTP: the handler, not the host, says what is wrong with them.
+fn turns_bad_records_into_dead_letters(brokers: &str) {
+    let publisher = cluster(brokers).publisher().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut overflow = order(1);
+    overflow["order_id"] = json!("o");
+    overflow["items"][0]["quantity"] = json!(9_223_372_036_854_775_808_u64);
+    let bad = [
+        (None, Some("not JSON".to_string())),
+        (Some("null payload"), None),
+        (Some("o"), Some(overflow.to_string())),
+        (Some("o"), Some(json!({"order_id": "o"}).to_string())),
+    ];
+    let count = bad.len();
+    for (key, payload) in bad {
+        let record = Record {
+            topic: "orders".into(),
+            key: key.map(Into::into),
+            payload: payload.map(Into::into),
+            headers: vec![],
+        };
+        runtime.block_on(publisher.publish(record, Duration::from_secs(10))).unwrap();
+    }
+    let mut letters = Vec::new();
+    until(Duration::from_secs(20), || {
+        letters = read(brokers, "order-formatter.dlq");
+        letters.len() == count
+    })
+    .unwrap_or_else(|()| panic!("{letters:#?}"));
+    for letter in &letters {
+        assert_eq!(text(letter, FAILURE_KIND), "reject");
+        assert_eq!(text(letter, headers::HANDLER), "order-formatter");
+        assert_eq!(text(letter, headers::DIGEST).len(), 64);
+        assert!(text(letter, headers::SOURCE).starts_with("orders/"));
+    }
+    let messages: Vec<_> = letters.iter().map(|letter| text(letter, FAILURE_MESSAGE)).collect();
+    assert!(messages.iter().any(|m| m.contains("items[0].quantity")), "{messages:?}");
+}
+
+#[test]
+fn an_order_becomes_an_eml_file_on_the_embedded_broker() {
+    let _alone = alone();
+    let pipeline = Pipeline::shipped(|text| text);
+    let mut host = Host::start(&pipeline, "embedded", "one", &[]);
+    host.ready();
+    let answer = http::post(&host.url("/orders"), &order(2).to_string(), &[]).unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let sent = until(Duration::from_secs(30), || !pipeline.eml_files().is_empty());
+    sent.unwrap_or_else(|()| panic!("no e-mail:\n{}", host.log()));
+    let mail = std::fs::read_to_string(&pipeline.eml_files()[0]).unwrap();
+    assert!(mail.contains("To: ada@example.com"), "{mail}");
+    let (all, report, errors) = wasmill(&pipeline, &host, "embedded", &["simulate", "-n", "20", "--json"]);
+    assert!(all, "{report}\n{errors}");
+    assert!(host.log().contains("at least once"), "{}", host.log());
+    let (status, _) = host.sigterm();
+    assert!(status.success());
+}
+
+/// Places orders until it is told to stop: order `n` of a key says so in `placed_at_us`.
+struct Customers {
+    stop: Arc<AtomicBool>,
+    placed: thread::JoinHandle<BTreeMap<String, u64>>,
+}
+
+const KEYS: u64 = 60;
+
+impl Customers {
+    fn start(brokers: &str, per_second: u64) -> Self {
+        let (stop, brokers) = (Arc::new(AtomicBool::new(false)), brokers.to_string());
+        let stopped = stop.clone();
+        let placed = thread::spawn(move || {
+            let publisher = cluster(&brokers).publisher().unwrap();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let mut placed = BTreeMap::new();
+            let mut next = tokio::time::Instant::now();
+            while !stopped.load(Ordering::Relaxed) {
+                let acknowledged: Vec<_> = (0..KEYS)
+                    .map(|key| {
+                        let key = format!("o-{key}");
+                        let number = placed.entry(key.clone()).or_insert(0);
+                        *number += 1;
+                        let mut order = order(1);
+                        order["order_id"] = json!(key);
+                        order["placed_at_us"] = json!(*number);
+                        let payload = Some(order.to_string().into());
+                        let record = Record {
+                            topic: "orders".into(),
+                            key: Some(key.into()),
+                            payload,
+                            headers: vec![],
+                        };
+                        publisher.publish(record, Duration::from_secs(30))
+                    })
+                    .collect();
+                next += Duration::from_secs(1).mul_f64(KEYS as f64 / per_second as f64);
+                runtime.block_on(async {
+                    for acknowledgement in acknowledged {
+                        acknowledgement.await.unwrap();
+                    }
+                    tokio::time::sleep_until(next).await;
+                });
+            }
+            placed
+        });
+        Self { stop, placed }
+    }
+
+    fn stop(self) -> BTreeMap<String, u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        self.placed.join().unwrap()
+    }
+}
+
+/// The numbers of each key's orders, in the order of the topic.
+fn numbers(brokers: &str, topic: &str) -> BTreeMap<String, Vec<u64>> {
+    let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for event in read(brokers, topic) {
+        let key = String::from_utf8(event.key.unwrap().to_vec()).unwrap();
+        let payload: Value = serde_json::from_slice(&event.payload.unwrap()).unwrap();
+        numbers.entry(key).or_default().push(payload["placed_at_us"].as_u64().unwrap());
+    }
+    numbers
+}
+
+/// Waits until the last topic has as many records as were placed, then checks each of them in each topic.
+fn every_order_went_through_once_and_in_order(brokers: &str, placed: &BTreeMap<String, u64>, host: &Host) {
+    let total: u64 = placed.values().sum();
+    let mut tail = cluster(brokers).tail(&["emails".into()], &Start::Beginning).unwrap();
+    let mut seen = 0;
+    until(Duration::from_secs(120), || {
+        seen += tail.poll(10_000, Duration::from_millis(50)).unwrap().len() as u64;
+        seen >= total
+    })
+    .unwrap_or_else(|()| panic!("{seen} of {total} orders went through\n{}", host.log()));
+    for topic in ["order_details", "order_confirmed", "emails"] {
+        let numbers = numbers(brokers, topic);
+        for (key, &count) in placed {
+            let of_key = numbers.get(key).map(Vec::as_slice).unwrap_or_default();
+            let expected: Vec<u64> = (1..=count).collect();
+            assert!(of_key == expected, "{topic}, {key}: {:?}", first_difference(of_key, &expected));
+        }
+        assert_eq!(numbers.len(), placed.len(), "{topic}: keys that nobody sent");
+    }
+    for handler in ["order-formatter", "transaction-processor", "email-composer"] {
+        assert!(read(brokers, &format!("{handler}.dlq")).is_empty(), "dead letters of {handler}");
+    }
+}
+
+fn first_difference(are: &[u64], should: &[u64]) -> String {
+    let at = are.iter().zip(should).position(|(a, b)| a != b).unwrap_or(are.len().min(should.len()));
+    let around = |of: &[u64]| format!("{:?}", &of[at.saturating_sub(2)..of.len().min(at + 3)]);
+    format!(
+        "at {at}: {} where {} should be ({} for {})",
+        around(are),
+        around(should),
+        are.len(),
+        should.len()
+    )
+}
+
+/// Without the mail sink, whose promise is another one: at least once.
+fn without_mail(text: String) -> String {
+    let sinks = text.find("[sinks.mail]").unwrap();
+    text[..sinks].replace(", \"emails_sent\"]", "]")
+}
+
+fn handled(host: &Host, handler: &str) -> u64 {
+    let Some(answer) = http::get(&host.url("/status")) else { return 0 };
+    let status = answer.json();
+    let subscribers = status["subscribers"].as_array().unwrap();
+    let of_handler = subscribers.iter().find(|subscriber| subscriber["name"] == handler);
+    of_handler.map_or(0, |subscriber| subscriber["events"].as_u64().unwrap())
+}
+
+#[test]
+fn twenty_kills_lose_nothing_double_nothing_and_keep_the_order_of_each_key() {
+    let _alone = alone();
+    let kafka = Kafka::start();
+    let pipeline = Pipeline::shipped(without_mail);
+    let mut first = Host::start(&pipeline, &kafka.address, "mill", &[]);
+    first.ready();
+    let customers = Customers::start(&kafka.address, 1000);
+    let mut host = first;
+    for kill in 1..=20_u64 {
+        // In mid-stream: each kill comes after a different number of events.
+        let some = 1 + kill * 97 % 700;
+        until(Duration::from_secs(60), || handled(&host, "email-composer") >= some)
+            .unwrap_or_else(|()| panic!("no progress before kill {kill}\n{}", host.log()));
+        host.sigkill();
+        host = Host::start(&pipeline, &kafka.address, "mill", &[]);
+    }
+    let placed = customers.stop();
+    every_order_went_through_once_and_in_order(&kafka.address, &placed, &host);
+    let (status, _) = host.sigterm();
+    assert!(status.success());
+}
+
+#[test]
+fn a_second_host_shares_the_work_and_takes_over_within_15_seconds_of_a_kill() {
+    let _alone = alone();
+    let kafka = Kafka::start();
+    let pipeline = Pipeline::shipped(without_mail);
+    let mut one = Host::start(&pipeline, &kafka.address, "one", &[]);
+    one.ready();
+    let customers = Customers::start(&kafka.address, 500);
+    for _ in 0..2 {
+        let two = Host::start(&pipeline, &kafka.address, "two", &[]);
+        until(Duration::from_secs(30), || handled(&two, "order-formatter") > 100)
+            .unwrap_or_else(|()| panic!("the second host gets no share\n{}", two.log()));
+        let (status, _) = two.sigterm();
+        assert!(status.success());
+    }
+    let two = Host::start(&pipeline, &kafka.address, "two", &[]);
+    until(Duration::from_secs(60), || handled(&two, "email-composer") > 100)
+        .unwrap_or_else(|()| panic!("the second host gets no share\n{}", two.log()));
+
+    one.sigkill();
+    let killed = Instant::now();
+    // What is placed a moment after the kill must be through on every partition: the keys are on all of them.
+    let before = keys_with_orders_since(&kafka.address, 0);
+    assert_eq!(before.len() as u64, KEYS);
+    let newest = before.values().max().copied().unwrap();
+    until(Duration::from_secs(15), || {
+        let now = keys_with_orders_since(&kafka.address, newest);
+        now.len() as u64 == KEYS
+    })
+    .unwrap_or_else(|()| panic!("not taken over within 15 s\n{}", two.log()));
+    println!("taken over {:.1} s after the kill", killed.elapsed().as_secs_f64());
+
+    let placed = customers.stop();
+    every_order_went_through_once_and_in_order(&kafka.address, &placed, &two);
+}
+
+/// The newest number of each key in the last topic, of those beyond `number`.
+fn keys_with_orders_since(brokers: &str, number: u64) -> BTreeMap<String, u64> {
+    let newest = numbers(brokers, "emails").into_iter().map(|(key, all)| (key, all[all.len() - 1]));
+    newest.filter(|&(_, newest)| newest > number).collect()
+}
+
+#[test]
+fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
+    let _alone = alone();
+    let kafka = Kafka::start();
+    let pipeline = Pipeline::shipped(|text| text);
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
+    host.ready();
+    http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
+    kafka.signal("STOP");
+    let unready = until(Duration::from_secs(20), || {
+        http::get(&host.url("/readyz")).is_some_and(|answer| answer.status == 503)
+    });
+    unready.unwrap_or_else(|()| panic!("/readyz stays true\n{}", host.log()));
+    let (_, took) = host.sigterm();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    kafka.signal("CONT");
+}
+
+#[test]
+fn a_pipeline_that_cannot_run_says_everything_that_is_wrong_and_starts_nothing() {
+    let pipeline = Pipeline::shipped(|text| text);
+    std::fs::remove_file(pipeline.path().join("components/order-formatter.wasm")).unwrap();
+    std::fs::write(pipeline.path().join("components/email-composer.wasm"), b"\0asm\x01\0\0\0").unwrap();
+    let run = |args: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+            .args(args)
+            .current_dir(pipeline.path())
+            .env("WASMILL_LISTEN", "127.0.0.1:0")
+            .output()
+            .unwrap();
+        // As words: the lines are broken and drawn for a terminal.
+        let errors = String::from_utf8(output.stderr).unwrap().replace('│', " ");
+        (output.status.code(), errors.split_whitespace().collect::<Vec<_>>().join(" "))
+    };
+    for verb in ["check", "run"] {
+        let (code, errors) = run(&[verb, "--brokers", "embedded"]);
+        assert_eq!(code, Some(1), "{errors}");
+        assert!(errors.contains("no component at"), "{errors}");
+        assert!(errors.contains("core WebAssembly module"), "{errors}");
+        assert!(errors.contains("pipeline.toml:"), "{errors}");
+    }
+    assert_eq!(run(&["walk"]).0, Some(2));
+    assert_eq!(run(&["check", "--config", "nowhere.toml"]).0, Some(1));
+}
