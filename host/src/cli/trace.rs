@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use std::str;
 use std::time::{Duration, Instant, SystemTime};
 
-use comfy_table::{Table, presets};
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
@@ -57,7 +58,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let (events, read) = records_of(&mut tail, args.key.as_bytes())?;
     let hops = hops(&events);
     if args.json {
-        let trace = Trace { key: &args.key, hops: &hops };
+        let trace = Trace { key: &args.key, records_read: read, hops: &hops };
         println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
     } else if !hops.is_empty() {
         println!("{}", table(&hops));
@@ -101,6 +102,8 @@ fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> 
 #[derive(Serialize)]
 struct Trace<'a> {
     key: &'a str,
+    /// Of all keys.
+    records_read: u64,
     hops: &'a [Hop],
 }
 
@@ -179,7 +182,7 @@ fn rfc3339(timestamp_ms: i64) -> Option<String> {
 
 fn table(hops: &[Hop]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header([
+    table.load_preset(NOTHING).set_header([
         "time",
         "topic",
         "partition/offset",
@@ -206,7 +209,7 @@ fn table(hops: &[Hop]) -> String {
             ));
         }
     }
-    format!("{table}{failures}")
+    format!("{}{failures}", table.trim_fmt())
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ pub(super) struct Args {
 
     /// Chooses among the bodies; the same seed makes the same choices.
     #[arg(long)]
-    seed: Option<u64>,
+    seed: Option<u32>,
 
     /// How long to wait for the last ones after the last POST.
     #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
@@ -91,7 +91,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let mut tail = cluster.tail(&topics, &Start::End).into_diagnostic()?;
     reach_the_end(&mut tail)?;
 
-    let mut rng = StdRng::seed_from_u64(seed);
+    let mut rng = StdRng::seed_from_u64(seed.into());
     let (answers, answered) = mpsc::channel(1024);
     let posting = Posting {
         host,

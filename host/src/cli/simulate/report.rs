@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::journeys::Journeys;
@@ -25,7 +26,7 @@ pub(super) struct Report {
     /// From a POST until its record was seen in each topic of the view, and in each dead letter topic
     /// that got any.
     topics: Vec<TopicReport>,
-    seed: u64,
+    seed: u32,
 }
 
 #[derive(Serialize)]
@@ -54,7 +55,7 @@ struct Latency {
 }
 
 impl Report {
-    pub(super) fn new(journeys: &Journeys, seed: u64, took: Duration) -> Self {
+    pub(super) fn new(journeys: &Journeys, seed: u32, took: Duration) -> Self {
         let mut refusals: Vec<_> = journeys
             .refusals
             .iter()
@@ -78,6 +79,7 @@ impl Report {
         }
     }
 
+    /// Whether the host took all, and all are done.
     pub(super) fn is_complete(&self) -> bool {
         self.refused == 0 && self.missing == 0
     }
@@ -118,7 +120,7 @@ impl Latency {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_header(["", "seen", "repeated", "p50", "p99"]);
+        table.load_preset(NOTHING).set_header(["topic", "seen", "repeated", "p50", "p99"]);
         let [p50, p99] = self.answer.cells();
         table.add_row([
             "POST answered".into(),
@@ -140,7 +142,7 @@ impl fmt::Display for Report {
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
-        writeln!(f, "{table}")?;
+        writeln!(f, "{}\n", table.trim_fmt())?;
         write!(
             f,
             "{} posted in {:.1} s: {} done, {} missing, {} refused, {} of the done as dead letters (seed {})",
