@@ -95,7 +95,9 @@ impl Base {
         for (name, value) in fixed {
             config.set(*name, *value);
         }
-        config.set_log_level(RDKafkaLogLevel::Info);
+        // librdkafka's `debug` property says what to tell, its log level whether to.
+        let told = config.get("debug").is_some();
+        config.set_log_level(if told { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info });
         config
     }
 

@@ -260,7 +260,10 @@ fn publish(producer: &BaseProducer<Deliveries>, commit: &Commit) -> Result<(), F
 fn settle(producer: &BaseProducer<Deliveries>) -> Result<(), Failed> {
     let settled = native::flush(producer, STALL, TRANSACTION);
     match producer.context().take() {
-        None if settled => Ok(()),
+        None if settled => {
+            producer.context().voice.works();
+            Ok(())
+        }
         None => Err(Failed::of("publish")(KafkaError::Flush(Code::OperationTimedOut))),
         // It fell with the transaction, which knows why, and says so when it is asked to begin again.
         Some((_, Code::PurgeQueue | Code::PurgeInflight)) => {
