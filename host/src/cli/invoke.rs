@@ -26,7 +26,7 @@ Examples:
   wasmill invoke order-formatter order.json
   echo '{\"order_id\":\"o-1\"}' | wasmill invoke order-formatter --key o-1
   wasmill invoke email-composer events.jsonl --format event --json")]
-pub struct Args {
+pub(super) struct Args {
     /// The handler's name in pipeline.toml
     handler: String,
 
@@ -50,7 +50,7 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
+pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let handler = find(plan, &args.handler)?;
     let given = match &args.file {
         Some(path) => File::open(path)

@@ -3,6 +3,7 @@
 
 mod check;
 mod host;
+mod invoke;
 mod run;
 mod simulate;
 mod trace;
@@ -50,6 +51,7 @@ struct Pipeline {
 enum Verb {
     Run(run::Args),
     Check(check::Args),
+    Invoke(invoke::Args),
     Simulate(simulate::Args),
     Trace(trace::Args),
 }
@@ -63,6 +65,7 @@ pub fn main() -> ExitCode {
     let result = match verb {
         Verb::Run(args) => pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
         Verb::Check(args) => check::run(&pipeline.config, &pipeline.overrides(), &args),
+        Verb::Invoke(args) => pipeline.load().and_then(|loaded| invoke::run(&loaded.plan, args)),
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
     };
