@@ -146,8 +146,11 @@ pub type Outcome = Result<Vec<Output>, Failure>;
 
 /// What a shard runs over a batch: a component, or a sink such as the mail sender.
 pub trait Handler {
-    /// One outcome for each event, in the same order; never fewer, never more. `attempts[i]` is 1 when
-    /// `events[i]` is handled for the first time.
+    /// One outcome for each event, in the same order. When the batch takes long it may leave the last events
+    /// out, but never the first: the shard commits what is done and hands over the rest again.
+    /// `attempts[i]` is 1 when `events[i]` is handled for the first time.
+    ///
+    /// Outputs carry no headers of the host's, whose names start with [`headers::RESERVED_PREFIX`].
     fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome>;
 
     /// What provenance headers and dead letters name as the version: a component's sha-256 in hex.

@@ -56,9 +56,13 @@ fn copy(event: &Event, attempt: u32) -> Outcome {
     }
 }
 
-type TestShard = Shard<SimulatedSource, SimulatedCommitter, Copy>;
+type TestShard<H = Copy> = Shard<SimulatedSource, SimulatedCommitter, H>;
 
 fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
+    shard_of(broker, member, seed, Copy)
+}
+
+fn shard_of<H: Handler>(broker: &Broker, member: &str, seed: u64, handler: H) -> TestShard<H> {
     let identity = Identity {
         name: "copy".into(),
         digest: "".into(),
@@ -72,7 +76,7 @@ fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
     };
     let committer = SimulatedCommitter::init(broker, member);
     let source = SimulatedSource::join(broker, GROUP, member, &["in"]);
-    Shard::new(identity, 20, source, committer, Copy, seed)
+    Shard::new(identity, 20, source, committer, handler, seed)
 }
 
 fn broker(seed: u64) -> Broker {
@@ -228,6 +232,35 @@ fn a_topic_that_is_gone_stops_the_shard_and_names_it() {
     let mut shard = shard(&broker, "a", 1);
     let error = shard.turn(&|| broker.now()).unwrap_err();
     assert!(error.to_string().contains("`out`"), "{error}");
+}
+
+/// Leaves out all but the first three events of a batch, as a handler does that has run for long.
+struct Slow(Copy);
+
+impl Handler for Slow {
+    fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
+        let some = events.len().min(3);
+        self.0.handle(&events[..some], &attempts[..some])
+    }
+
+    fn digest(&self) -> Arc<str> {
+        self.0.digest()
+    }
+}
+
+#[test]
+fn what_a_slow_handler_leaves_out_comes_next_in_order_and_no_try_is_counted() {
+    let broker = Broker::new(7, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+    let payloads_in: Vec<String> =
+        (0..40).map(|n| if n % 10 == 5 { format!("retry 2 {n}") } else { format!("fine {n}") }).collect();
+    for payload in &payloads_in {
+        produce(&broker, "k", payload);
+    }
+    let mut shard = shard_of(&broker, "a", 7, Slow(Copy));
+    for _ in 0..1000 {
+        shard.turn(&|| broker.now()).unwrap();
+    }
+    assert_eq!(payloads(&broker, "out"), payloads_in);
 }
 
 /// What happens to shards while events flow, all from one seed.

@@ -95,10 +95,10 @@ fn handle(
     let engine = Engine::new(EngineLimits { instances: 1, memory: plan.limits.memory })?;
     let mut handler = ComponentHandler::new(Version::load(&engine, &plan.component)?, plan)?;
     let events: Vec<_> = events.iter().collect();
-    let outcomes = events
-        .chunks(batch)
-        .zip(attempts.chunks(batch))
-        .flat_map(|(events, attempts)| handler.handle(events, attempts))
-        .collect();
+    let mut outcomes = Vec::new();
+    while outcomes.len() < events.len() {
+        let next = outcomes.len()..events.len().min(outcomes.len() + batch);
+        outcomes.extend(handler.handle(&events[next.clone()], &attempts[next]));
+    }
     Ok((outcomes, handler.usage()))
 }

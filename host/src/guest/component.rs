@@ -31,6 +31,10 @@ pub struct Usage {
     pub peak_memory: usize,
 }
 
+/// A batch that has taken this long is left where it stands, for the shard to commit what is done: a
+/// thousand events that all run into their deadline must not keep it from its group, or from stopping.
+const LONG: Duration = Duration::from_secs(5);
+
 type Answers = Vec<Result<Vec<wit::Output>, wit::Failure>>;
 
 impl ComponentHandler {
@@ -43,8 +47,18 @@ impl ComponentHandler {
         self.usage
     }
 
-    /// Handles `batch`, and halves it when its call fails until each guilty event stands alone.
-    fn run(&mut self, batch: &[wit::Event<'_>], failed_groups: &mut u32, outcomes: &mut Vec<Outcome>) {
+    /// Handles `batch`, and halves it when its call fails until each guilty event stands alone. Leaves the
+    /// rest out when some are done and `until` is over.
+    fn run(
+        &mut self,
+        batch: &[wit::Event<'_>],
+        until: Instant,
+        failed_groups: &mut u32,
+        outcomes: &mut Vec<Outcome>,
+    ) {
+        if !outcomes.is_empty() && Instant::now() > until {
+            return;
+        }
         match self.call(batch) {
             Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| self.outcome(answer))),
             Err(failure) if batch.len() == 1 => outcomes.push(Err(failure)),
@@ -52,7 +66,7 @@ impl ComponentHandler {
                 *failed_groups += 1;
                 let size = if *failed_groups <= HALVED_GROUPS { batch.len().div_ceil(2) } else { 1 };
                 for part in batch.chunks(size) {
-                    self.run(part, failed_groups, outcomes);
+                    self.run(part, until, failed_groups, outcomes);
                 }
             }
         }
@@ -127,7 +141,7 @@ impl ComponentHandler {
 }
 
 impl Handler for ComponentHandler {
-    /// Takes at most the deadline of each call times the number of calls, see [`HALVED_GROUPS`].
+    /// Takes at most a few deadlines longer than [`LONG`]: those of the calls until the first event is done.
     fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         if events.is_empty() {
@@ -144,7 +158,7 @@ impl Handler for ComponentHandler {
                 lower_event(event, headers, *attempt)
             })
             .collect();
-        self.run(&batch, &mut 0, &mut outcomes);
+        self.run(&batch, Instant::now() + LONG, &mut 0, &mut outcomes);
         outcomes
     }
 

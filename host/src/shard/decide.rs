@@ -12,7 +12,7 @@ use super::dead_letter::{Attempts, dead_letter};
 use super::retry;
 use super::window::{Slot, State, Waiting, Window};
 use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
-use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, RESERVED_PREFIX, SOURCE, TRACEPARENT};
+use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, SOURCE, TRACEPARENT};
 use crate::event::{Event, Failure, FailureKind, Header, Outcome, Output, Position, Record, header};
 use crate::log::Commit;
 
@@ -70,7 +70,8 @@ pub(super) struct Decision {
     pub(super) tally: Tally,
 }
 
-/// Enters the outcomes of `ready` into the window and takes out what can be committed.
+/// Enters the outcomes of `ready` into the window and takes out what can be committed. Events at the end of
+/// `ready` may have no outcome yet.
 pub(super) fn decide(
     window: &mut Window,
     ready: &[Slot],
@@ -80,7 +81,7 @@ pub(super) fn decide(
     now: Now,
     random: &mut impl Rng,
 ) -> Decision {
-    let mut tally = Tally { events: ready.len() as u64, ..Tally::default() };
+    let mut tally = Tally { events: outcomes.len() as u64, ..Tally::default() };
     for (&slot, outcome) in ready.iter().zip(outcomes) {
         let event = window.event(slot);
         let outcome = match condemned.get(&event.position) {
@@ -143,7 +144,6 @@ fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<V
         .map(|output| {
             let topic = topic(output.topic.as_deref(), identity)?;
             let mut headers = output.headers;
-            headers.retain(|h| !h.name.starts_with(RESERVED_PREFIX));
             if header(&headers, TRACEPARENT).is_none()
                 && let Some(parent) = event.headers.iter().rfind(|h| h.name == TRACEPARENT)
             {

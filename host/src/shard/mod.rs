@@ -121,14 +121,14 @@ where
         self.window.admit(polled.events);
 
         // Run.
-        let ready = self.window.ready(now().monotonic);
+        let ready = self.window.ready(now().monotonic, self.max_events);
         if ready.is_empty() {
             self.refusals = 0;
             return Ok(Turn::Went(Tally::default()));
         }
         let (events, attempts) = self.window.events(&ready);
         let outcomes = self.handler.handle(&events, &attempts);
-        assert_eq!(outcomes.len(), ready.len(), "a handler answers every event");
+        assert!((1..=ready.len()).contains(&outcomes.len()), "a handler answers for the first of its events");
 
         // Decide.
         self.identity.digest = self.handler.digest();

@@ -28,7 +28,7 @@ struct Entry {
 }
 
 pub(super) enum State {
-    /// Will run as soon as possible, for the first time.
+    /// To run as soon as possible, for the first time.
     Fresh,
     Waiting(Waiting),
     /// Done: these records are to be published, perhaps none.
@@ -77,17 +77,18 @@ impl Window {
         self.partitions.clear();
     }
 
-    /// How long until some waiting event is due; `None` when none waits.
+    /// How long until some event is to run; `None` when none waits for that.
     pub(super) fn next_due(&self, now: Duration) -> Option<Duration> {
         let waiting = self.partitions.iter().flat_map(|p| &p.entries).filter_map(|e| match &e.state {
+            State::Fresh => Some(Duration::ZERO),
             State::Waiting(waiting) => Some(waiting.due.saturating_sub(now)),
-            State::Fresh | State::Settled(_) => None,
+            State::Settled(_) => None,
         });
         waiting.min()
     }
 
-    /// The entries to run now: fresh ones, and those whose wait is over.
-    pub(super) fn ready(&self, now: Duration) -> Vec<Slot> {
+    /// The entries to run now, at most `limit`: fresh ones, and those whose wait is over.
+    pub(super) fn ready(&self, now: Duration, limit: usize) -> Vec<Slot> {
         let mut ready = Vec::new();
         for (partition, p) in self.partitions.iter().enumerate() {
             for (entry, e) in p.entries.iter().enumerate() {
@@ -96,7 +97,7 @@ impl Window {
                     State::Waiting(waiting) => waiting.due <= now,
                     State::Settled(_) => false,
                 };
-                if run {
+                if run && ready.len() < limit {
                     ready.push(Slot { partition, entry });
                 }
             }
