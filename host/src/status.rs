@@ -18,6 +18,8 @@ struct Inner {
     started: Instant,
     pipeline: String,
     broker: BrokerStatus,
+    /// Why there are no subscribers yet.
+    starting: Option<&'static str>,
     subscribers: BTreeMap<String, Subscriber>,
 }
 
@@ -28,7 +30,7 @@ struct Subscriber {
 
 struct Shard {
     state: ShardState,
-    /// When the shard's loop last came round, and what it did since: a long call looks stuck.
+    /// When the shard's loop last came round.
     beat: Instant,
     stuck_after: Duration,
 }
@@ -103,6 +105,7 @@ impl Status {
                     reachable: false,
                     error: Some("not contacted yet".into()),
                 },
+                starting: Some("the topics are not ready yet"),
                 subscribers: BTreeMap::new(),
             })),
         }
@@ -117,6 +120,11 @@ impl Status {
         let mut inner = self.lock();
         inner.broker.reachable = answer.is_ok();
         inner.broker.error = answer.err();
+    }
+
+    /// Every subscriber is added.
+    pub fn started(&self) {
+        self.lock().starting = None;
     }
 
     pub fn add_subscriber(&self, report: SubscriberStatus) {
@@ -143,6 +151,7 @@ impl Status {
         if let (false, Some(error)) = (inner.broker.reachable, &inner.broker.error) {
             not_ready.push(format!("broker {}: {error}", inner.broker.brokers));
         }
+        not_ready.extend(inner.starting.map(str::to_string));
         for (name, subscriber) in &inner.subscribers {
             for (number, shard) in &subscriber.shards {
                 let what = match &shard.state {

@@ -23,6 +23,9 @@ use folder::Folder;
 use message::Mail;
 use smtp::Smtp;
 
+/// What receipts and dead letters name where those of handlers name a component's digest.
+pub const VERSION: &str = concat!("mail/", env!("CARGO_PKG_VERSION"));
+
 /// Sends mails one after another, in the order of their events.
 ///
 /// Blocking: it belongs on its shard's thread, outside of any async runtime. One call takes at most
@@ -115,6 +118,6 @@ impl Handler for MailSink {
     }
 
     fn digest(&self) -> Arc<str> {
-        concat!("mail/", env!("CARGO_PKG_VERSION")).into()
+        VERSION.into()
     }
 }

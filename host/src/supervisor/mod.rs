@@ -76,6 +76,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
         for sink in &plan.sinks {
             threads.run_sink(&cluster, sink, &status)?;
         }
+        status.started();
         info!("running {} handlers and {} sinks", plan.handlers.len(), plan.sinks.len());
     }
 

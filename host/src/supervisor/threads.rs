@@ -14,7 +14,7 @@ use crate::event::Handler;
 use crate::guest::{ComponentHandler, Version};
 use crate::http::View;
 use crate::log::kafka::{Cluster, Start};
-use crate::mail::MailSink;
+use crate::mail::{self, MailSink};
 use crate::shard::{Fatal, Identity, Shard, Stop, run};
 use crate::status::{ShardState, Status, SubscriberStatus};
 
@@ -139,6 +139,7 @@ impl Threads {
             kind: "sink",
             group: plan.group.clone(),
             subscribe: plan.subscribe.iter().map(|topic| topic.to_string()).collect(),
+            digest: mail::VERSION.into(),
             ..SubscriberStatus::default()
         });
         let stuck_after = STUCK + plan.timeout * plan.batch as u32;
@@ -147,7 +148,7 @@ impl Threads {
             let subscriber = Subscriber {
                 cluster: cluster.clone(),
                 status: status.clone(),
-                identity: Identity::of_sink(&plan, "".into()),
+                identity: Identity::of_sink(&plan, mail::VERSION.into()),
                 group: plan.group.clone(),
                 topics: plan.subscribe.clone(),
                 max_events: plan.batch,

@@ -1,0 +1,193 @@
+//! The pipeline that ships with its real components, over a simulated log: whole runs from a seed, through crashes,
+//! aborts and lost answers.
+//!
+//! A failing seed prints itself; `WASMILL_SEED=<seed> cargo test --release --test simulated_pipeline` replays it.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use serde_json::{Value, json};
+use wasmill::config::plan::HandlerPlan;
+use wasmill::config::{self, Overrides};
+use wasmill::event::{Record, header, headers};
+use wasmill::guest::{ComponentHandler, Engine, EngineLimits, Version};
+use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
+use wasmill::shard::dead_letter::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
+use wasmill::shard::{Identity, Shard, Turn};
+
+type Station = Shard<SimulatedSource, SimulatedCommitter, ComponentHandler>;
+
+/// The handlers of the pipeline.toml that ships, with their components, compiled once.
+fn handlers() -> &'static [(HandlerPlan, Version)] {
+    static HANDLERS: OnceLock<Vec<(HandlerPlan, Version)>> = OnceLock::new();
+    HANDLERS.get_or_init(|| {
+        let file = common::root().join("pipeline.toml");
+        let plan = config::load(&file, &Overrides::default()).unwrap().plan;
+        let engine = Engine::new(EngineLimits { instances: 1, memory: 64 << 20 }).unwrap();
+        let load = |handler: HandlerPlan| {
+            let component = &common::build_components(&[&handler.name])[0];
+            let version = Version::load(&engine, component).unwrap();
+            (handler, version)
+        };
+        plan.handlers.into_iter().map(load).collect()
+    })
+}
+
+fn broker(seed: u64) -> Broker {
+    let topics = ["orders", "order_details", "order_confirmed", "order_declined", "emails"];
+    let letters = ["order-formatter.dlq", "transaction-processor.dlq", "email-composer.dlq"];
+    Broker::new(seed, &topics.map(|t| (t, 3)).into_iter().chain(letters.map(|t| (t, 1))).collect::<Vec<_>>())
+}
+
+fn station(broker: &Broker, (plan, version): &(HandlerPlan, Version), seed: u64) -> Station {
+    let identity = Identity::of_handler(plan, version.digest().clone());
+    let topics: Vec<&str> = plan.subscribe.iter().map(AsRef::as_ref).collect();
+    let committer = SimulatedCommitter::init(broker, &plan.group);
+    let source = SimulatedSource::join(broker, &plan.group, "only", &topics);
+    let handler = ComponentHandler::new(version.clone(), plan).unwrap();
+    Shard::new(identity, plan.limits.batch, source, committer, handler, seed)
+}
+
+/// Turns each shard until everything went through.
+fn drain(broker: &Broker, stations: &mut [Station]) {
+    for _ in 0..5_000 {
+        if handlers().iter().all(|(plan, _)| broker.drained(&plan.group)) {
+            return;
+        }
+        for station in &mut *stations {
+            if let Turn::Refused { wait, .. } = station.turn(&|| broker.now()).unwrap() {
+                broker.pass(wait);
+            }
+        }
+    }
+    panic!("not drained after 5,000 rounds");
+}
+
+fn place(broker: &Broker, key: &str, order: &Value) {
+    let payload = Some(order.to_string().into());
+    let record =
+        Record { topic: "orders".into(), key: Some(key.to_string().into()), payload, headers: vec![] };
+    broker.produce(record);
+}
+
+fn order(key: &str, number: u64, token: Option<&str>) -> Value {
+    let mut order = json!({
+        "order_id": key,
+        "customer": {"id": "c-1", "name": "Ada <Park>"},
+        "items": [{"sku": "m", "name": "Pizza", "quantity": 2, "unit_price_cents": 1150}],
+        "currency": "EUR",
+        "placed_at_us": number,
+    });
+    if let Some(token) = token {
+        order["payment"] = json!({"token": token});
+    }
+    order
+}
+
+fn payloads(broker: &Broker, topic: &str) -> Vec<Value> {
+    let payload = |record: &Record| serde_json::from_slice(record.payload.as_ref().unwrap()).unwrap();
+    broker.read(topic).iter().map(|stored| payload(&stored.record)).collect()
+}
+
+fn text<'a>(record: &'a Record, name: &str) -> &'a str {
+    std::str::from_utf8(header(&record.headers, name).unwrap()).unwrap()
+}
+
+#[test]
+fn an_order_becomes_an_email_and_every_hop_says_who_made_it() {
+    let broker = broker(1);
+    place(&broker, "o-1", &order("o-1", 17, None));
+    let mut stations: Vec<_> = handlers().iter().map(|handler| station(&broker, handler, 1)).collect();
+    drain(&broker, &mut stations);
+    let [email] = payloads(&broker, "emails").try_into().unwrap();
+    assert_eq!(email["to"], "c-1@example.com");
+    assert_eq!(email["placed_at_us"], 17);
+    assert!(email["text"].as_str().unwrap().contains("23.00 EUR"), "{email}");
+    assert!(email["html"].as_str().unwrap().contains("Ada &lt;Park&gt;"), "{email}");
+    for (topic, maker, source) in [
+        ("order_details", "order-formatter", "orders/"),
+        ("order_confirmed", "transaction-processor", "order_details/"),
+        ("emails", "email-composer", "order_confirmed/"),
+    ] {
+        let (_, version) = handlers().iter().find(|(plan, _)| *plan.name == *maker).unwrap();
+        let record = &broker.read(topic)[0].record;
+        assert_eq!(text(record, headers::HANDLER), maker);
+        assert_eq!(text(record, headers::DIGEST), &**version.digest());
+        assert!(text(record, headers::SOURCE).starts_with(source));
+    }
+}
+
+#[test]
+fn a_payment_that_fails_for_now_goes_through_later_and_one_that_always_fails_becomes_a_dead_letter() {
+    let broker = broker(2);
+    place(&broker, "later", &order("later", 1, Some("tok_unavailable")));
+    place(&broker, "never", &order("never", 2, Some("tok_always_unavailable")));
+    place(&broker, "wrong", &order("wrong", 3, Some("tok_invalid")));
+    place(&broker, "declined", &order("declined", 4, Some("tok_declined")));
+    let mut stations: Vec<_> = handlers().iter().map(|handler| station(&broker, handler, 2)).collect();
+    drain(&broker, &mut stations);
+    assert_eq!(payloads(&broker, "order_confirmed")[0]["order_id"], "later");
+    assert_eq!(payloads(&broker, "order_declined")[0]["order_id"], "declined");
+    let mut letters: Vec<_> = broker.read("transaction-processor.dlq");
+    letters.sort_by_key(|letter| letter.record.key.clone());
+    let [never, wrong] = letters.try_into().unwrap();
+    assert_eq!(text(&never.record, FAILURE_KIND), "retry");
+    assert_eq!(text(&never.record, ATTEMPTS), "5");
+    assert_eq!(text(&wrong.record, FAILURE_KIND), "reject");
+    assert_eq!(text(&wrong.record, ATTEMPTS), "1");
+}
+
+#[test]
+fn an_order_of_2_to_the_63_pizzas_is_a_dead_letter_that_names_the_item() {
+    let broker = broker(3);
+    let mut huge = order("o", 1, None);
+    huge["items"][0]["quantity"] = json!(1_u64 << 63);
+    place(&broker, "o", &huge);
+    place(&broker, "o", &order("o", 2, None));
+    let mut stations: Vec<_> = handlers().iter().map(|handler| station(&broker, handler, 3)).collect();
+    drain(&broker, &mut stations);
+    let letters = broker.read("order-formatter.dlq");
+    assert!(text(&letters[0].record, FAILURE_MESSAGE).contains("items[0].quantity"), "{letters:?}");
+    assert_eq!(payloads(&broker, "emails").len(), 1, "the key goes on");
+}
+
+/// Orders flow while shards crash and start over and transactions fail, all from one seed.
+fn ordeal(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let broker = broker(seed);
+    broker.set_faults(Faults { unavailable: 0.05, aborted: 0.1, answer_lost: 0.1 });
+    let mut stations: Vec<_> = handlers().iter().map(|handler| station(&broker, handler, seed)).collect();
+    let mut placed: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for number in 0..60 {
+        let key = format!("o-{}", random.random_range(0..8));
+        let token = random.random_bool(0.1).then_some("tok_unavailable");
+        place(&broker, &key, &order(&key, number, token));
+        placed.entry(key).or_default().push(number);
+        let one = random.random_range(0..stations.len());
+        if random.random_bool(0.05) {
+            stations[one] = station(&broker, &handlers()[one], seed);
+        }
+        stations[one].turn(&|| broker.now()).unwrap();
+    }
+    drain(&broker, &mut stations);
+    for topic in ["order_details", "order_confirmed", "emails"] {
+        let mut seen: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for payload in payloads(&broker, topic) {
+            let number = payload["placed_at_us"].as_u64().unwrap();
+            seen.entry(payload["order_id"].as_str().unwrap().into()).or_default().push(number);
+        }
+        assert_eq!(seen, placed, "seed {seed}: {topic}");
+    }
+}
+
+#[test]
+fn every_order_goes_through_once_and_in_order_whatever_the_seed_does() {
+    match std::env::var("WASMILL_SEED") {
+        Ok(seed) => ordeal(seed.parse().expect("WASMILL_SEED is a number")),
+        Err(_) => (0..100).for_each(ordeal),
+    }
+}
