@@ -6,33 +6,38 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// The bootstrap address. The first call of the process starts the broker, which takes some seconds; it
-/// dies with the process, because the process holds the other end of its standard input. A broker that
-/// can't be had fails the test.
+/// The bootstrap address of the broker that the tests of this process share. The first call starts it, which
+/// takes some seconds. A broker that can't be had fails the test.
 pub(crate) fn broker() -> &'static str {
-    static BROKER: OnceLock<Broker> = OnceLock::new();
-    &BROKER.get_or_init(Broker::find).address
+    static SHARED: OnceLock<(String, Option<Broker>)> = OnceLock::new();
+    let (address, _) = SHARED.get_or_init(|| match std::env::var("WASMILL_TEST_BROKERS") {
+        Ok(address) if !address.is_empty() => (address, None),
+        Ok(_) | Err(_) => {
+            let broker = Broker::start(free_port(), &["--temporary".as_ref()]);
+            (broker.address.clone(), Some(broker))
+        }
+    });
+    address
 }
 
-struct Broker {
-    address: String,
-    /// Holds the pipe.
-    _running: Option<Child>,
+/// A broker that a test may kill. It dies with the test process, which holds its standard input.
+pub(crate) struct Broker {
+    pub(crate) address: String,
+    script: Child,
 }
 
 impl Broker {
-    fn find() -> Self {
-        match std::env::var("WASMILL_TEST_BROKERS") {
-            Ok(address) if !address.is_empty() => Self { address, _running: None },
-            Ok(_) | Err(_) => Self::start(),
-        }
+    /// Keeps its records in `data`, for the next start at the same port.
+    #[allow(dead_code, reason = "not every test file kills its broker")]
+    pub(crate) fn start_with(data: &Path, port: u16) -> Self {
+        Self::start(port, &["--with-stdin".as_ref(), "--data".as_ref(), data])
     }
 
-    fn start() -> Self {
+    fn start(port: u16, arguments: &[&Path]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kafka/start");
-        let port = free_port();
         let mut child = Command::new(&script)
-            .args(["--temporary", "--port", &port.to_string()])
+            .args(["--port", &port.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -43,12 +48,19 @@ impl Broker {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("ready: ").map(str::to_string));
         let address = ready.expect("kafka/start ends without being ready; its standard error says why");
-        Self { address, _running: Some(child) }
+        Self { address, script: child }
+    }
+
+    /// As SIGKILL does; returns when it is gone.
+    #[allow(dead_code, reason = "not every test file kills its broker")]
+    pub(crate) fn kill(mut self) {
+        drop(self.script.stdin.take());
+        self.script.wait().expect("the script ends");
     }
 }
 
-/// Free a moment ago, with the controller's (10,000 from it) as well.
-fn free_port() -> u16 {
+/// Free a moment ago, and so was the controller's (10,000 from it).
+pub(crate) fn free_port() -> u16 {
     loop {
         let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("an address").port();
