@@ -184,7 +184,7 @@ fn a_member_that_closes_hands_over_at_once() {
 }
 
 #[test]
-fn the_older_of_two_members_with_one_instance_name_stops_and_says_why() {
+fn of_two_members_with_one_instance_name_one_stops_and_says_why() {
     let t = Topics::new(kafka::broker(), 1);
     let cluster = t.cluster("same-name");
     let (_c1, mut older) = t.shard(&cluster, 0);
@@ -193,10 +193,11 @@ fn the_older_of_two_members_with_one_instance_name_stops_and_says_why() {
     });
     let (_c2, mut newer) = t.shard(&cluster, 0);
     let mut said = None;
-    wait_for("the older's end", || {
-        newer.poll(1, Duration::from_millis(50)).expect("a poll");
-        if let Err(SourceError::Fatal(reason)) = older.poll(1, Duration::from_millis(50)) {
-            said = Some(reason);
+    wait_for("an end", || {
+        for source in [&mut newer, &mut older] {
+            if let Err(SourceError::Fatal(reason)) = source.poll(1, Duration::from_millis(50)) {
+                said = Some(reason);
+            }
         }
         said.is_some()
     });
@@ -288,6 +289,54 @@ async fn a_broker_that_is_not_there_fails_everything_in_bounded_time() {
     let source = cluster.source("g", "h", 0, &["t".into()]).expect("a source");
     source.close(Duration::from_secs(1));
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_when_it_is_back() {
+    let data = tempfile::tempdir().expect("a folder");
+    let port = kafka::free_port();
+    let broker = kafka::Broker::start_with(data.path(), port);
+    let t = Topics::new(&broker.address, 1);
+    let cluster = t.cluster("one");
+    let publisher = cluster.publisher().expect("a publisher");
+    publisher.publish(&record(&t.input, 1), DEADLINE).await.expect("an acknowledgement");
+    let (mut committer, mut source) = t.shard(&cluster, 0);
+    let (events, membership) = poll_until(&mut source, 1);
+    let commit = Commit { publish: vec![record(&t.output, 1)], offsets: done(&events) };
+
+    broker.kill();
+    let started = Instant::now();
+    match committer.commit(&commit, &membership) {
+        Err(CommitError::Aborted(_)) => {}
+        other => panic!("not aborted: {other:?}"),
+    }
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    let started = Instant::now();
+    let answer = publisher.publish(&record(&t.input, 2), Duration::from_secs(1)).await;
+    assert!(matches!(answer, Err(PublishError::Unavailable(_))), "{answer:?}");
+    assert!(matches!(source.rewind(), Err(SourceError::Unavailable(_))));
+    assert!(cluster.ping(Duration::from_secs(1)).is_err());
+    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+
+    let _broker = kafka::Broker::start_with(data.path(), port);
+    let mut handled = 0;
+    let mut rewound = false;
+    wait_for("both events", || {
+        if !rewound {
+            rewound = source.rewind().is_ok();
+            return false;
+        }
+        let Ok(polled) = source.poll(10, Duration::from_millis(500)) else { return false };
+        let publish = polled.events.iter().map(|e| Record { topic: t.output.clone(), ..copy(e) }).collect();
+        let commit = Commit { publish, offsets: done(&polled.events) };
+        match committer.commit(&commit, &source.membership()) {
+            Ok(()) => handled += polled.events.len(),
+            Err(_) => rewound = false,
+        }
+        // The second one was given up by whoever waited for it, not by the publisher.
+        handled >= 2
+    });
+    assert_eq!(payloads(&read_all(&cluster, &t.output)), ["1", "2"]);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::host::{Host, Pipeline, until};
 use common::http;
-use common::kafka::Kafka;
+use common::kafka::Broker;
 use common::smtp::SmtpServer;
 use serde_json::{Value, json};
 use wasmill::config::plan::{Brokers, KafkaPlan};
@@ -75,7 +75,7 @@ fn wasmill(pipeline: &Pipeline, host: &Host, brokers: &str, args: &[&str]) -> (b
 #[test]
 fn an_order_becomes_an_email_at_a_real_smtp_server() {
     let _alone = alone();
-    let kafka = Kafka::start();
+    let kafka = Broker::start_empty();
     let mut smtp = SmtpServer::start(&[]);
     let pipeline = Pipeline::shipped(|text| text);
     let smtp_url = format!("smtp://127.0.0.1:{}", smtp.port);
@@ -318,7 +318,7 @@ fn handled(host: &Host, handler: &str) -> u64 {
 #[test]
 fn twenty_kills_lose_nothing_double_nothing_and_keep_the_order_of_each_key() {
     let _alone = alone();
-    let kafka = Kafka::start();
+    let kafka = Broker::start_empty();
     let pipeline = Pipeline::shipped(without_mail);
     let mut first = Host::start(&pipeline, &kafka.address, "mill", &[]);
     first.ready();
@@ -341,7 +341,7 @@ fn twenty_kills_lose_nothing_double_nothing_and_keep_the_order_of_each_key() {
 #[test]
 fn a_second_host_shares_the_work_and_takes_over_within_15_seconds_of_a_kill() {
     let _alone = alone();
-    let kafka = Kafka::start();
+    let kafka = Broker::start_empty();
     let pipeline = Pipeline::shipped(without_mail);
     let mut one = Host::start(&pipeline, &kafka.address, "one", &[]);
     one.ready();
@@ -383,7 +383,7 @@ fn keys_with_orders_since(brokers: &str, number: u64) -> BTreeMap<String, u64> {
 #[test]
 fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
     let _alone = alone();
-    let kafka = Kafka::start();
+    let kafka = Broker::start_empty();
     let pipeline = Pipeline::shipped(|text| text);
     let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
     host.ready();

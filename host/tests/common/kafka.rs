@@ -6,31 +6,44 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-/// The bootstrap address. The first call of the process starts the broker, which takes some seconds; it
-/// dies with the process, because the process holds the other end of its standard input. A broker that
-/// can't be had fails the test.
+/// The bootstrap address of the broker that the tests of this process share. The first call starts it, which
+/// takes some seconds. A broker that can't be had fails the test.
 pub(crate) fn broker() -> &'static str {
-    static SHARED: OnceLock<String> = OnceLock::new();
-    static STARTED: OnceLock<Kafka> = OnceLock::new();
-    SHARED.get_or_init(|| match std::env::var("WASMILL_TEST_BROKERS") {
-        Ok(address) if !address.is_empty() => address,
-        Ok(_) | Err(_) => STARTED.get_or_init(Kafka::start).address.clone(),
-    })
+    static SHARED: OnceLock<(String, Option<Broker>)> = OnceLock::new();
+    let (address, _) = SHARED.get_or_init(|| match std::env::var("WASMILL_TEST_BROKERS") {
+        Ok(address) if !address.is_empty() => (address, None),
+        Ok(_) | Err(_) => {
+            let broker = Broker::start(free_port(), &["--temporary".as_ref()]);
+            (broker.address.clone(), Some(broker))
+        }
+    });
+    address
 }
 
-/// A broker of one's own, empty at first; ends when it is dropped.
-pub(crate) struct Kafka {
+/// A broker of a test's own. It dies with the test process, which holds its standard input.
+pub(crate) struct Broker {
     pub(crate) address: String,
-    /// The script, which holds the pipe; the broker is its child.
     script: Child,
 }
 
-impl Kafka {
-    pub(crate) fn start() -> Self {
+impl Broker {
+    /// Empty at first.
+    #[allow(dead_code, reason = "not every test file has brokers of its own")]
+    pub(crate) fn start_empty() -> Self {
+        Self::start(free_port(), &["--temporary".as_ref()])
+    }
+
+    /// Keeps its records in `data`, for the next start at the same port.
+    #[allow(dead_code, reason = "not every test file kills its broker")]
+    pub(crate) fn start_with(data: &Path, port: u16) -> Self {
+        Self::start(port, &["--with-stdin".as_ref(), "--data".as_ref(), data])
+    }
+
+    fn start(port: u16, arguments: &[&Path]) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kafka/start");
-        let port = free_port();
         let mut child = Command::new(&script)
-            .args(["--temporary", "--port", &port.to_string()])
+            .args(["--port", &port.to_string()])
+            .args(arguments)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -44,17 +57,23 @@ impl Kafka {
         Self { address, script: child }
     }
 
-    #[allow(dead_code)] // not every suite sends signals
     /// A signal to the broker's process: `STOP` turns it into a black hole, `CONT` back.
+    #[allow(dead_code, reason = "not every test file sends signals")]
     pub(crate) fn signal(&self, name: &str) {
         let script = self.script.id().to_string();
-        let sent = Command::new("pkill").args([&format!("-{name}"), "-P", &script]).status();
+        let sent = Command::new("pkill").args([&format!("-{name}"), "-P", &script, "java"]).status();
         assert!(sent.expect("pkill (procps) is there").success(), "the broker's process is gone");
+    }
+
+    /// As SIGKILL does; returns when it is gone.
+    #[allow(dead_code, reason = "not every test file kills its broker")]
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 }
 
-/// Free a moment ago, with the controller's (10,000 from it) as well.
-fn free_port() -> u16 {
+/// Free a moment ago, and so was the controller's (10,000 from it).
+pub(crate) fn free_port() -> u16 {
     loop {
         let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("an address").port();
@@ -65,10 +84,10 @@ fn free_port() -> u16 {
     }
 }
 
-impl Drop for Kafka {
+impl Drop for Broker {
     fn drop(&mut self) {
         drop(self.script.stdin.take());
-        // The script ends when its standard input does.
+        // The script kills the broker, and ends, when its standard input does.
         let _ = self.script.wait();
     }
 }

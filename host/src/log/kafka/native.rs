@@ -1,4 +1,4 @@
-//! The few librdkafka calls that rdkafka lacks or wraps too slowly. The only unsafe code of this room.
+//! The few librdkafka calls that rdkafka lacks or wraps too slowly.
 
 use std::ffi::{CStr, c_void};
 use std::time::{Duration, Instant};

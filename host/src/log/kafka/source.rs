@@ -4,16 +4,16 @@
 //! polled under an older assignment is forgotten; what was polled under this one can be committed only
 //! with the [`Membership`] of this one, which the broker checks (KIP-447).
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientConfig, ClientContext};
 use rdkafka::{Offset, TopicPartitionList};
 use tracing::{debug, info};
 
@@ -26,8 +26,13 @@ use crate::log::{self, Polled, SourceError};
 
 pub struct Source {
     consumer: Closing<Member>,
+    config: ClientConfig,
+    name: String,
+    subscription: Vec<Arc<str>>,
     topics: Topics,
     embedded: bool,
+    /// When this member was fenced lately.
+    fenced: VecDeque<Instant>,
     /// An error that came after events of the same poll: told by the next one.
     held: Option<SourceError>,
 }
@@ -79,18 +84,46 @@ impl Source {
         if let Some(instance) = instance {
             config.set("group.instance.id", instance);
         }
-        let group = Group { voice: Voice::new(name), state: Mutex::default() };
-        let consumer: GroupConsumer = client::create(&config, group)?;
-        let names: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-        consumer
-            .subscribe(&names)
-            .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", names.join(", "))))?;
+        let consumer = subscribe(&config, &name, topics)?;
         Ok(Self {
-            consumer: Closing::new(Member(Arc::new(consumer))),
+            consumer,
+            config,
+            name,
+            subscription: topics.to_vec(),
             topics: Topics::default(),
             embedded: instance.is_none(),
+            fenced: VecDeque::new(),
             held: None,
         })
+    }
+
+    /// Another member has joined under this instance's name. That may be this one's own ghost: when the answer
+    /// to a join is lost with its connection, the retry finds the name taken. So it joins anew, unless
+    /// that does not help either: then it is another process, and the two would fence each other for ever.
+    fn fenced(&mut self, reason: &str) -> SourceError {
+        let now = Instant::now();
+        self.fenced.push_back(now);
+        while self.fenced.front().is_some_and(|&at| now - at > Duration::from_secs(60)) {
+            self.fenced.pop_front();
+        }
+        if self.fenced.len() > 3 {
+            return SourceError::Fatal(format!(
+                "another process runs with the same instance name and has taken over again and again \
+                 ({reason}); give each process its own `kafka.instance`"
+            ));
+        }
+        let mut forgotten = mem::take(&mut self.consumer.context().state().forgotten);
+        if let Ok(assignment) = self.consumer.assignment() {
+            forgotten.extend(self.topics.partitions(&assignment));
+        }
+        match subscribe(&self.config, &self.name, &self.subscription) {
+            Ok(consumer) => {
+                consumer.context().state().forgotten = forgotten;
+                self.consumer = consumer;
+                SourceError::Unavailable(format!("{reason}; joins the group anew"))
+            }
+            Err(error) => SourceError::Fatal(error.to_string()),
+        }
     }
 
     fn assignment(&self) -> Result<TopicPartitionList, SourceError> {
@@ -118,7 +151,19 @@ impl log::Source for Source {
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => polled.events.push(self.topics.event(&message)),
                 None => break,
-                Some(Err(error)) => match fate(&error, &self.consumer) {
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
+                    let reason = self
+                        .consumer
+                        .client()
+                        .fatal_error()
+                        .map_or_else(|| code.to_string(), |(_, text)| text);
+                    // The events of this poll come again, to whomever the group gives them.
+                    return Err(match code {
+                        Code::FencedInstanceId => self.fenced(&reason),
+                        _ => SourceError::Fatal(reason),
+                    });
+                }
+                Some(Err(error)) => match fate(&error) {
                     None => {}
                     Some(error) if polled.events.is_empty() => return Err(error),
                     Some(error) => {
@@ -189,6 +234,20 @@ impl log::Source for Source {
     }
 }
 
+fn subscribe(
+    config: &ClientConfig,
+    name: &str,
+    topics: &[Arc<str>],
+) -> Result<Closing<Member>, ConnectError> {
+    let group = Group { voice: Voice::new(name), state: Mutex::default() };
+    let consumer: GroupConsumer = client::create(config, group)?;
+    let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+    consumer
+        .subscribe(&topics)
+        .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", topics.join(", "))))?;
+    Ok(Closing::new(Member(Arc::new(consumer))))
+}
+
 /// What the rebalance callbacks leave for `poll`.
 pub struct Group {
     voice: Voice,
@@ -257,19 +316,8 @@ impl ConsumerContext for Group {
 }
 
 /// What an error in place of a record means; `None` when librdkafka mends it without us.
-fn fate(error: &KafkaError, consumer: &GroupConsumer) -> Option<SourceError> {
+fn fate(error: &KafkaError) -> Option<SourceError> {
     let code = error.rdkafka_error_code()?;
-    if let KafkaError::MessageConsumptionFatal(code) = error {
-        let reason = consumer.client().fatal_error().map_or_else(|| code.to_string(), |(_, text)| text);
-        return Some(SourceError::Fatal(if *code == Code::FencedInstanceId {
-            format!(
-                "another process runs with the same instance name and has taken over ({reason}); \
-                 give each process its own `kafka.instance`"
-            )
-        } else {
-            reason
-        }));
-    }
     match code {
         Code::TopicAuthorizationFailed => {
             Some(SourceError::Fatal(format!("{code}: grant this client Read and Describe on the topic")))
