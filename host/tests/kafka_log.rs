@@ -252,7 +252,7 @@ fn an_unknown_topic_ends_the_shard_with_a_remedy() {
 fn topics_are_created_once_and_existing_ones_stay_as_they_are() {
     let t = Topics::new(kafka::broker(), 2);
     let cluster = t.cluster("one");
-    let plan = [TopicPlan { name: t.input.clone(), partitions: 5, replication: 1 }];
+    let plan = [TopicPlan { name: t.input.clone(), partitions: 5, replication: 1, dead_letters: false }];
     assert_eq!(cluster.ensure_topics(&plan).expect("topics"), Vec::<Arc<str>>::new());
     cluster.ping(DEADLINE).expect("an answer");
 }
@@ -299,7 +299,7 @@ async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_wh
     let t = Topics::new(&broker.address, 1);
     let cluster = t.cluster("one");
     let publisher = cluster.publisher().expect("a publisher");
-    publisher.publish(&record(&t.input, 1), DEADLINE).await.expect("an acknowledgement");
+    publisher.publish(record(&t.input, 1), DEADLINE).await.expect("an acknowledgement");
     let (mut committer, mut source) = t.shard(&cluster, 0);
     let (events, membership) = poll_until(&mut source, 1);
     let commit = Commit { publish: vec![record(&t.output, 1)], offsets: done(&events) };
@@ -312,7 +312,7 @@ async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_wh
     }
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     let started = Instant::now();
-    let answer = publisher.publish(&record(&t.input, 2), Duration::from_secs(1)).await;
+    let answer = publisher.publish(record(&t.input, 2), Duration::from_secs(1)).await;
     assert!(matches!(answer, Err(PublishError::Unavailable(_))), "{answer:?}");
     assert!(matches!(source.rewind(), Err(SourceError::Unavailable(_))));
     assert!(cluster.ping(Duration::from_secs(1)).is_err());
@@ -466,7 +466,7 @@ impl Topics {
     }
 
     fn plan(&self, partitions: i32) -> [TopicPlan; 2] {
-        [&self.input, &self.output].map(|name| TopicPlan { name: name.clone(), partitions, replication: 1 })
+        [&self.input, &self.output].map(|name| TopicPlan { name: name.clone(), partitions, replication: 1, dead_letters: false })
     }
 
     fn cluster(&self, instance: &str) -> Cluster {

@@ -153,6 +153,8 @@ fn turns_bad_records_into_dead_letters(brokers: &str) {
         (Some("null payload"), None),
         (Some("o"), Some(overflow.to_string())),
         (Some("o"), Some(json!({"order_id": "o"}).to_string())),
+        // As large as its topic takes: the dead letter, with its headers, is larger.
+        (Some("o"), Some("x".repeat(1_048_000))),
     ];
     let count = bad.len();
     for (key, payload) in bad {

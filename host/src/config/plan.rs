@@ -46,7 +46,10 @@ pub enum Brokers {
 pub struct TopicPlan {
     pub name: Arc<str>,
     pub partitions: i32,
+    /// -1 leaves it to the broker (KIP-464).
     pub replication: i32,
+    /// Holds records as they were and what is known of their failure on top: it takes larger ones.
+    pub dead_letters: bool,
 }
 
 #[derive(Clone, Debug)]

@@ -90,13 +90,14 @@ impl Topology {
             self.topics.insert(name.as_str().into(), Vec::new());
         }
         self.topics
-            .into_keys()
-            .map(|name| {
+            .into_iter()
+            .map(|(name, uses)| {
                 let own = settings.get(&*name);
                 let partitions = own.and_then(|own| own.partitions).or(kafka.partitions).unwrap_or(3);
                 // -1 leaves it to the broker's default.replication.factor (KIP-464).
                 let replication = own.and_then(|own| own.replication).or(kafka.replication).unwrap_or(-1);
-                TopicPlan { name, partitions, replication }
+                let dead_letters = uses.iter().any(|(r#use, _)| *r#use == Use::DeadLetters);
+                TopicPlan { name, partitions, replication, dead_letters }
             })
             .collect()
     }

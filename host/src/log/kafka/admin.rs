@@ -58,7 +58,10 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
 
     let new: Vec<NewTopic<'_>> = missing
         .iter()
-        .map(|t| NewTopic::new(&t.name, t.partitions, TopicReplication::Fixed(t.replication)))
+        .map(|t| {
+            let new = NewTopic::new(&t.name, t.partitions, TopicReplication::Fixed(t.replication));
+            if t.dead_letters { new.set("max.message.bytes", client::MAX_RECORD_BYTES) } else { new }
+        })
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(SHOWN)).request_timeout(Some(SHOWN));
     let results = wait_for(admin.create_topics(&new, &options))

@@ -40,15 +40,21 @@ const OURS: &[(&str, &str)] = &[
     ("queuing.strategy", "the order of records depends on it"),
 ];
 
+/// The most that a producer sends in one record, and that a dead-letter topic takes: what other topics take at
+/// most (1,048,588 bytes unless told otherwise) and room for the headers of a failure. Larger outputs are
+/// refused by their topics.
+pub(super) const MAX_RECORD_BYTES: &str = "2097152";
+
 /// What every client starts from. The values may hold credentials: never logged.
 #[derive(Clone)]
 pub(super) struct Base {
     bootstrap: String,
+    embedded: bool,
     properties: Vec<(String, String)>,
 }
 
 impl Base {
-    pub(super) fn new(bootstrap: &str, plan: &KafkaPlan) -> Result<Self, ConnectError> {
+    pub(super) fn new(bootstrap: &str, plan: &KafkaPlan, embedded: bool) -> Result<Self, ConnectError> {
         let properties: Vec<_> =
             plan.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_string())).collect();
         for (name, value) in &properties {
@@ -64,12 +70,12 @@ impl Base {
                 ConnectError::Property { name: name.clone(), reason }
             })?;
         }
-        Ok(Self { bootstrap: bootstrap.into(), properties })
+        Ok(Self { bootstrap: bootstrap.into(), embedded, properties })
     }
 
     /// For another process's broker, without credentials.
-    pub(super) fn plain(bootstrap: &str) -> Self {
-        Self { bootstrap: bootstrap.into(), properties: Vec::new() }
+    pub(super) fn plain(bootstrap: &str, embedded: bool) -> Self {
+        Self { bootstrap: bootstrap.into(), embedded, properties: Vec::new() }
     }
 
     pub(super) fn bootstrap(&self) -> &str {
@@ -108,7 +114,8 @@ impl Base {
                 ("fetch.queue.backoff.ms", "10"),
                 // 100,000 by default, which costs 80-90 MB a consumer and is no faster.
                 ("queued.min.messages", "20000"),
-                ("fetch.wait.max.ms", "100"),
+                // Apache Kafka answers as soon as there is a record; the embedded broker only when this is over.
+                ("fetch.wait.max.ms", if self.embedded { "10" } else { "100" }),
                 // How long a killed member blocks its partitions.
                 ("session.timeout.ms", "10000"),
                 ("heartbeat.interval.ms", "2000"),
@@ -128,6 +135,7 @@ impl Base {
         self.config(
             &[
                 ("linger.ms", "2"),
+                ("message.max.bytes", MAX_RECORD_BYTES),
                 ("retry.backoff.ms", "1"),
                 ("retry.backoff.max.ms", "100"),
                 // Java's, so that all producers of a topic agree where a key lives.
@@ -164,6 +172,10 @@ pub(super) struct Voice {
 impl Voice {
     pub(super) fn new(name: impl Into<String>) -> Self {
         Self { name: name.into(), down: AtomicBool::new(false) }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

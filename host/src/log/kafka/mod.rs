@@ -70,7 +70,7 @@ impl Cluster {
             }
         };
         Ok(Self {
-            base: Base::new(&bootstrap, plan)?,
+            base: Base::new(&bootstrap, plan, broker.is_some())?,
             embedded: broker.is_some(),
             broker,
             pipeline: pipeline.into(),
@@ -82,7 +82,7 @@ impl Cluster {
     /// that it is librdkafka's.
     pub fn attach(bootstrap: &str, embedded: bool) -> Self {
         Self {
-            base: Base::plain(bootstrap),
+            base: Base::plain(bootstrap, embedded),
             embedded,
             broker: None,
             pipeline: "attached".into(),

@@ -285,14 +285,16 @@ impl ConsumerContext for Group {
         match rebalance {
             Rebalance::Revoke(partitions) => {
                 let lost = consumer.assignment_lost();
-                info!(target: "wasmill::kafka", partitions = partitions.count(), lost, "partitions revoked");
+                let client = self.voice.name();
+                info!(target: "wasmill::kafka", client, partitions = partitions.count(), lost, "partitions revoked");
                 let mut state = self.state();
                 // From here to the next assignment, no generation vouches for anything.
                 state.generation = None;
                 Self::forget(&mut state, partitions);
             }
             Rebalance::Assign(partitions) => {
-                info!(target: "wasmill::kafka", partitions = partitions.count(), "partitions assigned");
+                let client = self.voice.name();
+                info!(target: "wasmill::kafka", client, partitions = partitions.count(), "partitions assigned");
             }
             Rebalance::Error(error) => debug!(target: "wasmill::kafka", "rebalance failed: {error}"),
         }
