@@ -9,16 +9,16 @@ wasm := "target/wasm32-wasip2/release"
 default:
     @just --list --unsorted
 
-# Build everything and run the order pipeline: `just up` on the embedded broker, `just up kafka` on 127.0.0.1:9092
-up broker="embedded" *args: build
+# Build everything and run the order pipeline, on the brokers of pipeline.toml (embedded); `just up kafka`: on `just kafka`
+up broker="" *args: build
     #!/usr/bin/env bash
     set -euo pipefail
     case "{{ broker }}" in
-        embedded) brokers="${WASMILL_KAFKA_BROKERS:-embedded}" ;;
-        kafka) brokers="${WASMILL_KAFKA_BROKERS:-127.0.0.1:9092}" ;;
-        *) echo "just up takes 'embedded' or 'kafka', not '{{ broker }}'" >&2; exit 2 ;;
+        "") exec target/release/wasmill run {{ args }} ;;
+        embedded) exec target/release/wasmill run --brokers embedded {{ args }} ;;
+        kafka) exec target/release/wasmill run --brokers 127.0.0.1:9092 {{ args }} ;;
+        *) echo "just up takes nothing, 'embedded' or 'kafka', not '{{ broker }}'" >&2; exit 2 ;;
     esac
-    exec target/release/wasmill run --brokers "$brokers" {{ args }}
 
 # Build the host and the components
 build: preflight
