@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmill::config::plan::{Brokers, HandlerPlan, KafkaPlan, LimitsPlan, RetryPlan, TopicPlan};
-use wasmill::event::Record;
+use wasmill::event::{Now, Record};
 use wasmill::guest::{ComponentHandler, Engine, EngineLimits, Version};
 use wasmill::log::kafka::{Cluster, Membership};
 use wasmill::log::{Commit, Committer as _, Source as _};
-use wasmill::shard::{Identity, Now, Shard, Turn};
+use wasmill::shard::{Identity, Shard, Turn};
 
 const CLOSE: Duration = Duration::from_secs(5);
 

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -56,6 +57,15 @@ impl Header {
 /// The value of the last header called `name`.
 pub fn header<'a>(headers: &'a [Header], name: &str) -> Option<&'a [u8]> {
     headers.iter().rev().find(|h| h.name == name).map(|h| h.value.as_ref())
+}
+
+/// A moment, given from outside to code that reads no clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Since some fixed moment, never going back: what waits are measured with.
+    pub monotonic: Duration,
+    /// Milliseconds since the Unix epoch: what dead letters tell people.
+    pub wall_ms: i64,
 }
 
 /// One consumed record.

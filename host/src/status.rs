@@ -59,7 +59,9 @@ pub struct SubscriberStatus {
     pub dead_letters: u64,
     pub retries: u64,
     pub commits: u64,
-    pub aborts: u64,
+    /// Turns of its shards that the log refused: aborted transactions, a broker that is away.
+    pub refusals: u64,
+    /// Which event and what kind; the words are in the log and in the dead letter.
     pub last_failure: Option<String>,
 }
 
@@ -70,7 +72,7 @@ pub enum ShardState {
     Running,
     /// The broker can't be reached or refuses; the shard tries on.
     Waiting(String),
-    /// Ended for good, by an error that no repetition mends.
+    /// Ended by an error that no repetition mends; the supervisor starts it over with growing waits.
     Failed(String),
     Stopped,
 }

@@ -466,7 +466,12 @@ impl Topics {
     }
 
     fn plan(&self, partitions: i32) -> [TopicPlan; 2] {
-        [&self.input, &self.output].map(|name| TopicPlan { name: name.clone(), partitions, replication: 1, dead_letters: false })
+        [&self.input, &self.output].map(|name| TopicPlan {
+            name: name.clone(),
+            partitions,
+            replication: 1,
+            dead_letters: false,
+        })
     }
 
     fn cluster(&self, instance: &str) -> Cluster {

@@ -401,6 +401,24 @@ fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
 }
 
 #[test]
+fn sigterm_ends_the_host_within_15_seconds_while_it_waits_for_a_broker_to_start() {
+    let _alone = alone();
+    // Takes connections and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let pipeline = Pipeline::shipped(|text| text);
+    let host = Host::start(&pipeline, &address, "one", &[]);
+    let answers = || http::get(&host.url("/healthz")).is_some_and(|answer| answer.status == 200);
+    until(Duration::from_secs(30), answers).unwrap_or_else(|()| panic!("{}", host.log()));
+    let ready = http::get(&host.url("/readyz")).unwrap();
+    assert_eq!(ready.status, 503, "{}", ready.body);
+    let answer = http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
+    assert_eq!(answer.status, 503, "nothing is accepted without the broker: {}", answer.body);
+    let (_, took) = host.sigterm();
+    assert!(took < Duration::from_secs(15), "{took:?}");
+}
+
+#[test]
 fn a_pipeline_that_cannot_run_says_everything_that_is_wrong_and_starts_nothing() {
     let pipeline = Pipeline::shipped(|text| text);
     std::fs::remove_file(pipeline.path().join("components/order-formatter.wasm")).unwrap();

@@ -7,13 +7,12 @@ use std::sync::Arc;
 
 use rand::Rng;
 
-use super::Now;
 use super::dead_letter::{Attempts, dead_letter};
 use super::retry;
 use super::window::{Slot, State, Waiting, Window};
 use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
 use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, SOURCE, TRACEPARENT};
-use crate::event::{Event, Failure, FailureKind, Header, Outcome, Output, Position, Record, header};
+use crate::event::{Event, Failure, FailureKind, Header, Now, Outcome, Output, Position, Record, header};
 use crate::log::Commit;
 
 /// Who handles, where to, and how often: all that decisions need of the plan.
@@ -59,8 +58,8 @@ pub struct Tally {
     pub outputs: u64,
     pub dead_letters: u64,
     pub committed: bool,
-    /// The last failure of the batch, with the position of its event.
-    pub failure: Option<String>,
+    /// The last failure of the batch, and its event.
+    pub failure: Option<(Position, Failure)>,
 }
 
 pub(super) struct Decision {
@@ -92,8 +91,8 @@ pub(super) fn decide(
         let state = match settled {
             Ok(records) => State::Settled(records),
             Err(failure) => {
-                tally.failure = Some(format!("{}: {}: {}", event.position, failure.kind, failure.message));
                 let state = failed(event, &failure, window.waiting(slot), identity, now, random);
+                tally.failure = Some((event.position.clone(), failure));
                 match &state {
                     State::Waiting(_) => tally.retries += 1,
                     State::Settled(_) => tally.dead_letters += 1,

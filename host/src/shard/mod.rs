@@ -2,7 +2,7 @@
 //!
 //! [`Shard::turn`] is the loop's body and tells the story from top to bottom: poll, run, decide, commit.
 //! It reads no clock and waits for nothing but the log, so a test can drive whole pipelines of shards from
-//! a seed; [`run`] adds the clock, the stop signal and the status.
+//! a seed; the supervisor adds the clock, the stop signal and the status.
 //!
 //! Nothing of a batch is remembered beyond a failed commit: the shard rewinds to the committed offsets
 //! and handles the batch again, which is what makes every failure the same failure.
@@ -10,7 +10,6 @@
 pub mod dead_letter;
 mod decide;
 mod retry;
-mod run;
 mod window;
 
 use std::collections::BTreeMap;
@@ -20,22 +19,11 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use thiserror::Error;
 
-pub use decide::Identity;
-pub use run::{Stop, run};
+pub use decide::{Identity, Tally};
 
-use crate::event::{Handler, Position};
+use crate::event::{Handler, Now, Position};
 use crate::log::{CommitError, Committer, Source, SourceError};
-use decide::Tally;
 use window::Window;
-
-/// A moment, given to the shard from outside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Since some fixed moment, never going back: what waits are measured with.
-    pub monotonic: Duration,
-    /// Milliseconds since the Unix epoch: what dead letters tell people.
-    pub wall_ms: i64,
-}
 
 /// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -65,7 +53,12 @@ pub enum Turn {
     /// Something was handled, or nothing was there to handle.
     Went(Tally),
     /// The log refused; nothing is lost. Wait this long before the next turn.
-    Refused { reason: String, wait: Duration },
+    Refused {
+        reason: String,
+        wait: Duration,
+        /// How many turns in a row it has refused.
+        in_a_row: u32,
+    },
 }
 
 /// The shard can't go on: no repetition would help.
@@ -187,7 +180,7 @@ where
                     )));
                 }
                 self.condemned.insert(origin, reason.clone());
-                Ok(Turn::Refused { reason, wait: Duration::ZERO })
+                Ok(Turn::Refused { reason, wait: Duration::ZERO, in_a_row: 0 })
             }
             CommitError::Fatal(reason) => Err(Fatal(reason)),
         }
@@ -196,7 +189,7 @@ where
     fn refused(&mut self, reason: String) -> Turn {
         let wait = REFUSED_MIN.saturating_mul(1 << self.refusals.min(10)).min(REFUSED_MAX);
         self.refusals += 1;
-        Turn::Refused { reason, wait }
+        Turn::Refused { reason, wait, in_a_row: self.refusals }
     }
 
     /// Leaves the group and lets go of the producer. What is not committed comes again, to this shard's

@@ -1,14 +1,18 @@
 //! The supervisor: owns the plan, the component versions and the shards, from the first line of the log to
 //! the last.
 //!
-//! Only it touches signals, and only it starts threads: one for each shard, one that watches the broker, one
-//! that feeds the HTTP view, and a small tokio runtime for HTTP. All of them end by one [`Stop`], and all are
+//! Only it touches signals, and only it starts threads: one for each shard (`subscriber`), those that create
+//! topics, watch the broker and feed the HTTP view (`jobs`), and a small tokio runtime for HTTP. All of them end by one [`Stop`], and all are
 //! joined, under one deadline.
 
+mod jobs;
+mod run;
+mod subscriber;
 mod threads;
 mod versions;
 
 use std::net::SocketAddr;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use miette::{IntoDiagnostic, WrapErr, miette};
@@ -23,14 +27,12 @@ use crate::config::Loaded;
 use crate::config::plan::{Brokers, HttpPlan, Plan};
 use crate::http;
 use crate::log::kafka::Cluster;
-use crate::shard::Stop;
 use crate::status::Status;
+use run::Stop;
 use threads::Threads;
 
 /// From the signal to the end of the process, at most: what is still busy then is left behind.
 const DRAIN: Duration = Duration::from_secs(12);
-/// Between two attempts to create the topics.
-const TOPICS_AGAIN: Duration = Duration::from_secs(2);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     announce(plan, &cluster, listener.as_ref().map(|(_, address)| *address));
 
     // HTTP answers from now on, if only that it isn't ready.
-    threads.watch_broker(&cluster, &status)?;
+    jobs::watch_broker(&mut threads, &cluster, &status)?;
     let mut server = None;
     let mut view = None;
     if let (Some(http_plan), Some((listener, _))) = (&plan.http, listener) {
@@ -66,15 +68,17 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
         server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));
     }
 
-    if create_topics(plan, &cluster, &stop) {
+    let topics = jobs::create_topics(&mut threads, &cluster, &plan.topics)?;
+    if wait_for(&topics, &stop) {
         if let Some(view) = view {
-            threads.feed_view(&cluster, view)?;
+            jobs::feed_view(&mut threads, &cluster, view)?;
         }
         for handler in &plan.handlers {
-            threads.run_handler(&cluster, handler, versions.get(&handler.name), &status)?;
+            let version = versions.get(&handler.name);
+            subscriber::run_handler(&mut threads, &cluster, handler, version, &status)?;
         }
         for sink in &plan.sinks {
-            threads.run_sink(&cluster, sink, &status)?;
+            subscriber::run_sink(&mut threads, &cluster, sink, &status)?;
         }
         status.started();
         info!("running {} handlers and {} sinks", plan.handlers.len(), plan.sinks.len());
@@ -174,27 +178,14 @@ fn announce(plan: &Plan, cluster: &Cluster, listening: Option<SocketAddr>) {
     }
 }
 
-/// Creates the topics that are missing, trying until the broker answers. Says whether it did, or was stopped.
-fn create_topics(plan: &Plan, cluster: &Cluster, stop: &Stop) -> bool {
-    let mut said = None;
+/// Waits for what a thread says, unless the host is stopped first.
+fn wait_for(there: &Receiver<()>, stop: &Stop) -> bool {
     loop {
-        match cluster.ensure_topics(&plan.topics) {
-            Ok(created) => {
-                if !created.is_empty() {
-                    info!("created topics: {}", created.join(", "));
-                }
-                return true;
-            }
-            Err(error) => {
-                let error = error.to_string();
-                if said.as_ref() != Some(&error) {
-                    warn!("the topics are not ready: {error}; trying on");
-                    said = Some(error);
-                }
-            }
-        }
-        if stop.wait(TOPICS_AGAIN) {
-            return false;
+        match there.recv_timeout(Duration::from_millis(100)) {
+            Ok(()) => return true,
+            Err(RecvTimeoutError::Disconnected) => return false,
+            Err(RecvTimeoutError::Timeout) if stop.stopped() => return false,
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -9,9 +9,8 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use super::Membership;
-use crate::event::{Event, Position, Record, TopicPartition};
+use crate::event::{Event, Now, Position, Record, TopicPartition};
 use crate::log::{Commit, CommitError};
-use crate::shard::Now;
 
 /// How often things go wrong, as probabilities per call.
 #[derive(Clone, Copy, Debug, Default)]

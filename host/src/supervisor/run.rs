@@ -5,28 +5,27 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
-use super::decide::Tally;
-use super::{Fatal, Now, Shard, Turn};
-use crate::event::Handler;
+use crate::event::{Failure, Handler, Now};
 use crate::log::{Committer, Source};
+use crate::shard::{Fatal, Shard, Tally, Turn};
 use crate::status::{ShardState, Status, SubscriberStatus};
 
 /// Says once, to everyone who holds a clone, that it is time to end.
 #[derive(Clone, Default)]
-pub struct Stop(Arc<(Mutex<bool>, Condvar)>);
+pub(super) struct Stop(Arc<(Mutex<bool>, Condvar)>);
 
 impl Stop {
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_all();
     }
 
-    pub fn stopped(&self) -> bool {
+    pub(super) fn stopped(&self) -> bool {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until it is time to end, or `timeout` is over; tells which.
-    pub fn wait(&self, timeout: Duration) -> bool {
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
         let stopped = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (stopped, _) = self
             .0
@@ -38,8 +37,9 @@ impl Stop {
 }
 
 /// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close.
-pub fn run<S, C, H>(
+pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
+    name: &str,
     number: u32,
     stuck_after: Duration,
     status: &Status,
@@ -50,7 +50,6 @@ where
     C: Committer<Membership = S::Membership>,
     H: Handler,
 {
-    let name = shard.identity.name.clone();
     let started = Instant::now();
     let now = || Now { monotonic: started.elapsed(), wall_ms: wall_ms() };
     // The same refusal is said once, not with every try.
@@ -61,25 +60,26 @@ where
                 if last_refusal.take().is_some() {
                     tracing::info!(handler = %name, shard = number, "the log answers again");
                 }
-                if let Some(failure) = &tally.failure {
-                    warn!(handler = %name, retries = tally.retries, dead_letters = tally.dead_letters, "{failure}");
+                if let Some((position, Failure { kind, message, .. })) = &tally.failure {
+                    let (retries, dead_letters) = (tally.retries, tally.dead_letters);
+                    warn!(handler = %name, retries, dead_letters, "{position}: {kind}: {message}");
                 }
-                status.update(&name, |s| count(s, tally));
-                status.beat(&name, number, ShardState::Running, stuck_after);
+                status.update(name, |s| count(s, tally));
+                status.beat(name, number, ShardState::Running, stuck_after);
             }
-            Turn::Refused { reason, wait } => {
+            Turn::Refused { reason, wait, in_a_row } => {
                 if last_refusal.as_ref() == Some(&reason) {
                     debug!(handler = %name, shard = number, "{reason}");
                 } else {
                     warn!(handler = %name, shard = number, "{reason}; trying on, nothing is lost");
                 }
-                status.update(&name, |s| s.aborts += 1);
-                // One abort is a hiccup, and no reason to call the host unready.
-                let state = match shard.refusals {
+                status.update(name, |s| s.refusals += 1);
+                // One aborted transaction is a hiccup, and no reason to call the host unready.
+                let state = match in_a_row {
                     0..3 => ShardState::Running,
                     3.. => ShardState::Waiting(reason.clone()),
                 };
-                status.beat(&name, number, state, stuck_after);
+                status.beat(name, number, state, stuck_after);
                 last_refusal = Some(reason);
                 stop.wait(wait);
             }
@@ -94,8 +94,8 @@ fn count(status: &mut SubscriberStatus, tally: Tally) {
     status.dead_letters += tally.dead_letters;
     status.retries += tally.retries;
     status.commits += u64::from(tally.committed);
-    if tally.failure.is_some() {
-        status.last_failure = tally.failure;
+    if let Some((position, failure)) = tally.failure {
+        status.last_failure = Some(format!("{position}: {}", failure.kind));
     }
 }
 

@@ -1,0 +1,108 @@
+//! What a host does besides running shards: it creates topics, watches the broker and feeds the HTTP view.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::run::Stop;
+use super::threads::Threads;
+use crate::config::plan::TopicPlan;
+use crate::http::View;
+use crate::log::kafka::{Cluster, Start};
+use crate::status::Status;
+
+/// Between two questions to the broker whether it is there, and how long one may take.
+const WATCH_EVERY: Duration = Duration::from_secs(2);
+const WATCH_TIMEOUT: Duration = Duration::from_millis(1500);
+/// Between two attempts at what the broker did not let us do.
+const AGAIN: Duration = Duration::from_secs(2);
+/// The most events that the HTTP view takes at once.
+const VIEW_BATCH: usize = 1000;
+const VIEW_WAIT: Duration = Duration::from_millis(100);
+
+/// Creates the topics that are missing, trying until the broker lets it. What comes out says that they are there.
+pub(super) fn create_topics(
+    threads: &mut Threads,
+    cluster: &Cluster,
+    topics: &[TopicPlan],
+) -> miette::Result<Receiver<()>> {
+    let (cluster, topics) = (cluster.clone(), topics.to_vec());
+    let (say, there) = sync_channel(1);
+    threads.spawn("topics".into(), move |stop| {
+        let mut told = Told::default();
+        while !stop.stopped() {
+            match cluster.ensure_topics(&topics) {
+                Ok(created) => {
+                    if !created.is_empty() {
+                        info!("created topics: {}", created.join(", "));
+                    }
+                    // Nobody waits any more when the host is stopping.
+                    let _ = say.send(());
+                    return;
+                }
+                Err(error) => told.once("the topics are not ready", error.to_string()),
+            }
+            stop.wait(AGAIN);
+        }
+    })?;
+    Ok(there)
+}
+
+/// Asks the broker, every now and then, whether it is there: for /readyz.
+pub(super) fn watch_broker(threads: &mut Threads, cluster: &Cluster, status: &Status) -> miette::Result<()> {
+    let (cluster, status) = (cluster.clone(), status.clone());
+    threads.spawn("broker-watch".into(), move |stop| {
+        loop {
+            status.broker_answered(cluster.ping(WATCH_TIMEOUT));
+            if stop.wait(WATCH_EVERY) {
+                return;
+            }
+        }
+    })
+}
+
+/// Reads the topics of all views from their beginning, and on.
+pub(super) fn feed_view(threads: &mut Threads, cluster: &Cluster, view: View) -> miette::Result<()> {
+    let topics = view.topics();
+    let cluster = cluster.clone();
+    threads.spawn("http-view".into(), move |stop| {
+        let mut told = Told::default();
+        while !stop.stopped() {
+            if let Err(error) = follow(&cluster, &topics, &view, stop) {
+                told.once("the view of the topics is behind", error);
+                stop.wait(AGAIN);
+            }
+        }
+    })
+}
+
+/// Follows the topics until `stop`, or until the broker gives up on it.
+fn follow(cluster: &Cluster, topics: &[Arc<str>], view: &View, stop: &Stop) -> Result<(), String> {
+    let mut tail = cluster.tail(topics, &Start::Beginning).map_err(|error| error.to_string())?;
+    let mut caught_up = false;
+    while !stop.stopped() {
+        for event in tail.poll(VIEW_BATCH, VIEW_WAIT).map_err(|error| error.to_string())? {
+            view.apply(&event);
+        }
+        if !caught_up && tail.caught_up() {
+            caught_up = true;
+            view.caught_up();
+        }
+    }
+    Ok(())
+}
+
+/// Says the same complaint once, not with every attempt.
+#[derive(Default)]
+struct Told(Option<String>);
+
+impl Told {
+    fn once(&mut self, what: &str, error: String) {
+        if self.0.as_ref() != Some(&error) {
+            warn!("{what}: {error}; trying on");
+            self.0 = Some(error);
+        }
+    }
+}
