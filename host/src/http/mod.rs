@@ -17,11 +17,10 @@ mod recent;
 mod representation;
 mod request;
 mod resources;
-pub mod schema;
 mod server;
 mod state;
 mod trace_context;
-pub mod view;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +38,7 @@ use thiserror::Error;
 
 use crate::config::plan::HttpPlan;
 use crate::log::Publish;
+use crate::schema::{BadSchema, Schema};
 use crate::status::Status;
 
 pub use server::serve;
@@ -47,7 +47,6 @@ pub use view::View;
 use ingress::Ingress;
 use problem::Problem;
 use resources::Resource;
-use schema::{BadSchema, Schema};
 
 /// Everything that [`serve`] needs.
 pub struct App {
@@ -105,7 +104,13 @@ impl App {
                     .detail("The Allow header lists those that it takes.")
             })
             .layer(middleware::from_fn(log_access));
-        Ok((Self { router, ingress, header_timeout: plan.header_timeout, max_connections: 1024 }, view))
+        let app = Self {
+            router,
+            ingress,
+            header_timeout: plan.header_timeout,
+            max_connections: 1024,
+        };
+        Ok((app, view))
     }
 }
 
