@@ -19,6 +19,7 @@ mod request;
 mod resources;
 mod server;
 mod state;
+mod stream;
 mod trace_context;
 mod view;
 
@@ -53,6 +54,8 @@ pub struct App {
     router: Router,
     ingress: Arc<Ingress>,
     header_timeout: Duration,
+    /// How long a client may take none of its answer.
+    write_timeout: Duration,
     /// Beyond it, clients wait in the listener's backlog.
     max_connections: usize,
 }
@@ -108,6 +111,7 @@ impl App {
             router,
             ingress,
             header_timeout: plan.header_timeout,
+            write_timeout: Duration::from_secs(30),
             max_connections: 1024,
         };
         Ok((app, view))
