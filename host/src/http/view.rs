@@ -81,16 +81,16 @@ pub(super) struct Page {
 /// The sizes that `/status` shows.
 #[derive(Debug, Serialize)]
 pub(super) struct ViewReport {
-    caught_up: bool,
-    resources: std::collections::BTreeMap<String, ResourceReport>,
+    pub(super) caught_up: bool,
+    pub(super) resources: std::collections::BTreeMap<String, ResourceReport>,
 }
 
 #[derive(Debug, Serialize)]
-struct ResourceReport {
-    ids: usize,
-    bytes: usize,
-    evicted: u64,
-    idempotency_keys: usize,
+pub(super) struct ResourceReport {
+    pub(super) ids: usize,
+    pub(super) bytes: usize,
+    pub(super) evicted: u64,
+    pub(super) idempotency_keys: usize,
 }
 
 impl View {
