@@ -154,10 +154,15 @@ impl fmt::Display for FailureKind {
 /// What became of one event.
 pub type Outcome = Result<Vec<Output>, Failure>;
 
+/// A batch that has taken this long is left where it stands, for the shard to commit what is done. A thousand
+/// events that all run into a deadline would keep the shard from stopping, and past `max.poll.interval.ms`
+/// from its consumer group: the commit would be refused, and everything done again, for ever.
+pub const LONG_BATCH: Duration = Duration::from_secs(5);
+
 /// What a shard runs over a batch: a component, or a sink such as the mail sender.
 pub trait Handler {
-    /// One outcome for each event, in the same order. When the batch takes long it may leave the last events
-    /// out, but never the first: the shard commits what is done and hands over the rest again.
+    /// One outcome for each event, in the same order. When the batch takes longer than [`LONG_BATCH`] it
+    /// leaves the last events out, but never the first: the shard commits what is done and hands over the rest again.
     /// `attempts[i]` is 1 when `events[i]` is handled for the first time.
     ///
     /// Outputs carry no headers of the host's, whose names start with [`headers::RESERVED_PREFIX`].

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use smtp::SmtpServer;
 use wasmill::config::plan::{MailPlan, RetryPlan, Secret, SinkPlan, SmtpEncryption, SmtpPlan};
-use wasmill::event::{Event, FailureKind, Handler, Outcome, Position};
+use wasmill::event::{Event, FailureKind, Handler, LONG_BATCH, Outcome, Position};
 use wasmill::mail::{MailError, MailSink};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,6 +131,19 @@ fn a_server_that_falls_silent_costs_one_timeout_and_is_tried_again() {
     }
     send(&mut sink, &events[2]).unwrap();
     assert_eq!(server.stop().len(), 1);
+}
+
+#[test]
+fn a_slow_server_gets_part_of_a_batch_so_that_what_is_sent_is_committed_in_time() {
+    let server = SmtpServer::start(&[]);
+    let mut sink = sink(smtp_to(&server));
+    let events: Vec<Event> = (0..20).map(|n| event(n, "slow-2@example.com")).collect();
+    let start = Instant::now();
+    let outcomes = sink.handle(&events.iter().collect::<Vec<_>>(), &[1; 20]);
+    assert!(start.elapsed() < LONG_BATCH + TIMEOUT, "{:?}", start.elapsed());
+    assert!(!outcomes.is_empty() && outcomes.len() <= 3, "{} outcomes", outcomes.len());
+    assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
+    assert_eq!(server.stop().len(), outcomes.len());
 }
 
 #[test]

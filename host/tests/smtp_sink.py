@@ -8,6 +8,7 @@ A recipient's local part chooses the answer:
   once-NNN-…      the first RCPT for this address is answered with NNN, later ones are accepted
   content-NNN     the mail's data is answered with NNN
   hang            the mail's data is never answered
+  slow-N-…        the mail's data is answered after N seconds
   drop            the connection is cut in the middle of the mail
 A reply 421 also closes the connection, as RFC 5321 says.
 """
@@ -45,6 +46,8 @@ class Sink:
         to = envelope.rcpt_tos[0]
         if to.startswith("hang@"):
             await asyncio.Event().wait()
+        if seconds := re.match(r"slow-(\d+)", to):
+            await asyncio.sleep(int(seconds[1]))
         if to.startswith("drop@"):
             server.transport.abort()
             return "451 unheard"

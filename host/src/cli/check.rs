@@ -132,8 +132,8 @@ mod tests {
     fn the_summary_says_who_reads_what_and_writes_where() {
         let toml = "name = 'shop'
             kafka.brokers = 'kafka:9092'
-            http.resources.orders = { topic = 'orders', key = 'id' }
-            handlers.format = { component = 'f', subscribe = ['orders'], publish = ['mails', 'b'] }
+            http.resources.readings = { topic = 'readings', key = 'id' }
+            handlers.format = { component = 'f', subscribe = ['readings'], publish = ['mails', 'b'] }
             handlers.end = { component = 'e', subscribe = ['b'] }
             sinks.mail = { subscribe = ['mails'], smtp = 'smtps://mail' }";
         let overrides = Overrides::default();
@@ -147,9 +147,9 @@ mod tests {
             lines,
             [
                 "shop is fine: 6 topics on kafka:9092",
-                "/orders HTTP → orders",
+                "/readings HTTP → readings",
                 "end b → nothing wasmill.shop.end",
-                "format orders → mails, b wasmill.shop.format",
+                "format readings → mails, b wasmill.shop.format",
                 "mail mails → mail:465 wasmill.shop.mail",
             ]
         );

@@ -15,6 +15,7 @@ use serde_json::Value;
 
 use crate::config::plan::{Brokers, KafkaPlan, Plan};
 use crate::log::kafka::Cluster;
+use crate::text::chain;
 
 /// For one request, from connecting to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -101,13 +102,5 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port())
     } else {
         listen
-    }
-}
-
-/// hyper's errors say what happened only in their sources.
-fn chain(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {}", chain(source)),
-        None => error.to_string(),
     }
 }

@@ -23,9 +23,9 @@ use crate::guest::{ComponentHandler, Engine, EngineLimits, Usage, Version};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wasmill invoke order-formatter order.json
-  echo '{\"order_id\":\"o-1\"}' | wasmill invoke order-formatter --key o-1
-  wasmill invoke email-composer events.jsonl --format event --json")]
+  wasmill invoke averages reading.json
+  echo '{\"celsius\":21.5}' | wasmill invoke averages --key cellar
+  wasmill invoke averages events.jsonl --format event --json")]
 pub(super) struct Args {
     /// The handler's name in pipeline.toml
     handler: String,

@@ -19,6 +19,7 @@ use super::plan::{
 };
 use super::topology::{Topology, Use};
 use super::{raw, smtp, units};
+use crate::schema::{BadSchema, Schema};
 
 /// Paths of the HTTP side itself.
 const RESERVED_RESOURCES: [&str; 5] = ["healthz", "metrics", "openapi", "readyz", "status"];
@@ -245,8 +246,13 @@ impl Compiler<'_, '_> {
             Some(view) => self.topology.mention_all(self.document, &at("view"), &view, Use::Read),
             None => vec![self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Read)],
         };
-        let schema = resource.schema.map(|file| read_schema(&self.root.join(file)));
-        let schema = schema.and_then(|schema| or(self.document, &at("schema"), schema.map(Some), None));
+        let schema = resource.schema.and_then(|file| match read_schema(&self.root.join(file)) {
+            Ok(schema) => Some(schema),
+            Err((message, help)) => {
+                self.document.error_at_value(&at("schema"), message, help.map(Into::into));
+                None
+            }
+        });
         ResourcePlan { topic, key: resource.key, schema, view, view_keys: resource.view_keys, name }
     }
 
@@ -273,14 +279,15 @@ fn unreadable(error: std::io::Error) -> String {
     format!("can't read the file, which is looked for from the folder of pipeline.toml: {error}")
 }
 
-fn read_schema(path: &Path) -> Result<serde_json::Value, String> {
-    let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    let schema: serde_json::Value =
-        serde_json::from_str(&text).map_err(|error| format!("the file is not JSON: {error}"))?;
-    let place = "file:///schema.json";
-    let mut compiler = boon::Compiler::new();
-    let unfit = |error: boon::CompileError| format!("the file is not a JSON Schema: {error:#}");
-    compiler.add_resource(place, schema.clone()).map_err(unfit)?;
-    compiler.compile(place, &mut boon::Schemas::new()).map_err(unfit)?;
-    Ok(schema)
+fn read_schema(path: &Path) -> Result<serde_json::Value, (String, Option<&'static str>)> {
+    let text = std::fs::read_to_string(path).map_err(|error| (unreadable(error), None))?;
+    let schema =
+        serde_json::from_str(&text).map_err(|error| (format!("the file is not JSON: {error}"), None))?;
+    match Schema::compile(&schema) {
+        Ok(_) => Ok(schema),
+        Err(bad @ BadSchema::Elsewhere(_)) => Err((format!("the file can't be used: {bad}"), bad.remedy())),
+        Err(bad @ BadSchema::Unfit(_)) => {
+            Err((format!("the file is not a JSON Schema: {bad}"), bad.remedy()))
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub(super) struct Pipeline {
     /// Topics that differ from the defaults in [kafka], by name.
     #[serde(default)]
     pub(super) topics: BTreeMap<String, Topic>,
-    /// The HTTP side: orders in, their state out, health and status. Without it nothing listens.
+    /// The HTTP side: requests in, what became of them out, health and status. Without it nothing listens.
     pub(super) http: Option<Http>,
     /// The components, by name. A name is part of the consumer group: another name starts anew.
     #[serde(default)]
@@ -69,7 +69,7 @@ pub(super) struct Topic {
     pub(super) replication: Option<i32>,
 }
 
-/// The HTTP side: orders in, their state out, health and status. Without it nothing listens.
+/// The HTTP side: requests in, what became of them out, health and status. Without it nothing listens.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Http {

@@ -124,7 +124,7 @@ impl Topology {
     }
 }
 
-/// `orders` and `order_details` are alike and yet two topics; `order_detials` is a slip.
+/// `readings` and `readings_daily` are alike and yet two topics; `readings_dialy` is a slip.
 fn differ_by_a_slip(a: &str, b: &str) -> bool {
     strsim::osa_distance(a, b) <= 2
 }

@@ -7,7 +7,7 @@ use super::version::{LoadError, Version};
 use super::{fault, store, wit};
 use crate::config::plan::HandlerPlan;
 use crate::event::headers::RESERVED_PREFIX;
-use crate::event::{Event, Failure, FailureKind, Handler, Header, Outcome, Output};
+use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Outcome, Output};
 
 /// How many failed groups of one batch are halved; after that its events run alone. One guilty event in a
 /// batch of 1000 takes ten, so this changes nothing for a few of them. Where most events are guilty, it
@@ -31,10 +31,6 @@ pub struct Usage {
     pub peak_memory: usize,
 }
 
-/// A batch that has taken this long is left where it stands, for the shard to commit what is done: a
-/// thousand events that all run into their deadline must not keep it from its group, or from stopping.
-const LONG: Duration = Duration::from_secs(5);
-
 type Answers = Vec<Result<Vec<wit::Output>, wit::Failure>>;
 
 impl ComponentHandler {
@@ -47,8 +43,8 @@ impl ComponentHandler {
         self.usage
     }
 
-    /// Handles `batch`, and halves it when its call fails until each guilty event stands alone. Leaves the
-    /// rest out when some are done and `until` is over.
+    /// Handles `batch`, and halves it when its call fails until each guilty event stands alone. Once `until`
+    /// is over it leaves the rest out; if nothing is done by then, the first event still runs, alone.
     fn run(
         &mut self,
         batch: &[wit::Event<'_>],
@@ -64,7 +60,8 @@ impl ComponentHandler {
             Err(failure) if batch.len() == 1 => outcomes.push(Err(failure)),
             Err(_) => {
                 *failed_groups += 1;
-                let size = if *failed_groups <= HALVED_GROUPS { batch.len().div_ceil(2) } else { 1 };
+                let halve = *failed_groups <= HALVED_GROUPS && Instant::now() <= until;
+                let size = if halve { batch.len().div_ceil(2) } else { 1 };
                 for part in batch.chunks(size) {
                     self.run(part, until, failed_groups, outcomes);
                 }
@@ -141,7 +138,8 @@ impl ComponentHandler {
 }
 
 impl Handler for ComponentHandler {
-    /// Takes at most a few deadlines longer than [`LONG`]: those of the calls until the first event is done.
+    /// Takes at most two deadlines longer than [`LONG_BATCH`]: that of the call under way when it is over, and
+    /// that of the first event if none is done by then.
     fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
         let mut outcomes = Vec::with_capacity(events.len());
         if events.is_empty() {
@@ -158,7 +156,7 @@ impl Handler for ComponentHandler {
                 lower_event(event, headers, *attempt)
             })
             .collect();
-        self.run(&batch, Instant::now() + LONG, &mut 0, &mut outcomes);
+        self.run(&batch, Instant::now() + LONG_BATCH, &mut 0, &mut outcomes);
         outcomes
     }
 

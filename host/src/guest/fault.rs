@@ -8,6 +8,7 @@ use super::linker::WaitedTooLong;
 use super::store::State;
 use crate::config::plan::LimitsPlan;
 use crate::event::{Failure, FailureKind};
+use crate::text::cut;
 
 /// Bytes of a failure's message: it travels in a record header.
 const MESSAGE: usize = 8 * 1024;
@@ -23,12 +24,12 @@ pub(super) fn failure(error: &wasmtime::Error, state: &State, limits: &LimitsPla
         .join("\n");
     let message = if said.is_empty() { reason } else { format!("{reason}\n{said}") };
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
-    Failure { kind, message: cut(message), backtrace }
+    Failure { kind, message: cut(&message, MESSAGE), backtrace }
 }
 
 /// A failure whose text comes from the guest, which may be as long as its memory.
 pub(super) fn told(kind: FailureKind, message: String) -> Failure {
-    Failure::new(kind, cut(message))
+    Failure::new(kind, cut(&message, MESSAGE))
 }
 
 fn classify(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> (FailureKind, String) {
@@ -58,12 +59,4 @@ fn classify(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> (Fai
 fn frames(backtrace: &WasmBacktrace) -> String {
     let text = backtrace.to_string();
     text.lines().skip(1).collect::<Vec<_>>().join("\n")
-}
-
-fn cut(mut text: String) -> String {
-    if text.len() > MESSAGE {
-        text.truncate(text.floor_char_boundary(MESSAGE));
-        text.push('…');
-    }
-    text
 }

@@ -8,6 +8,7 @@ use super::bindings::HandlerPre;
 use super::engine::Engine;
 use super::linker;
 use super::store::State;
+use crate::text::chain;
 
 /// One way in which a component doesn't fit the world.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -61,7 +62,7 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<HandlerPre<
     let linked = engine
         .linker
         .instantiate_pre(component)
-        .map_err(|error| vec![Mismatch::ImportType { reason: chain(&error) }])?;
+        .map_err(|error| vec![Mismatch::ImportType { reason: chain(&*error) }])?;
     exports(engine, linked).map_err(|mismatch| vec![mismatch])
 }
 
@@ -94,7 +95,7 @@ fn exports(engine: &Engine, linked: InstancePre<State>) -> Result<HandlerPre<Sta
     HandlerPre::new(linked).map_err(|error| {
         let world = component.component_type();
         if world.get_export(&engine.wasmtime, "handle").is_some() {
-            Mismatch::ExportType { reason: chain(&error) }
+            Mismatch::ExportType { reason: chain(&*error) }
         } else {
             let exports = world.exports(&engine.wasmtime).map(|(name, _)| name.into()).collect();
             Mismatch::MissingExport { exports }
@@ -107,10 +108,6 @@ fn exports_despite_imports(engine: &Engine, component: &Component) -> Option<Mis
     let mut linker = (*engine.linker).clone();
     linker.define_unknown_imports_as_traps(component).ok()?;
     exports(engine, linker.instantiate_pre(component).ok()?).err()
-}
-
-fn chain(error: &wasmtime::Error) -> String {
-    error.chain().map(|cause| cause.to_string()).collect::<Vec<_>>().join(": ")
 }
 
 fn what_else(exports: &[String]) -> String {

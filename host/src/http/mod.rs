@@ -17,11 +17,11 @@ mod recent;
 mod representation;
 mod request;
 mod resources;
-pub mod schema;
 mod server;
 mod state;
+mod stream;
 mod trace_context;
-pub mod view;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -39,6 +39,7 @@ use thiserror::Error;
 
 use crate::config::plan::HttpPlan;
 use crate::log::Publish;
+use crate::schema::{BadSchema, Schema};
 use crate::status::Status;
 
 pub use server::serve;
@@ -47,13 +48,14 @@ pub use view::View;
 use ingress::Ingress;
 use problem::Problem;
 use resources::Resource;
-use schema::{BadSchema, Schema};
 
 /// Everything that [`serve`] needs.
 pub struct App {
     router: Router,
     ingress: Arc<Ingress>,
     header_timeout: Duration,
+    /// How long a client may take none of its answer.
+    write_timeout: Duration,
     /// Beyond it, clients wait in the listener's backlog.
     max_connections: usize,
 }
@@ -105,7 +107,14 @@ impl App {
                     .detail("The Allow header lists those that it takes.")
             })
             .layer(middleware::from_fn(log_access));
-        Ok((Self { router, ingress, header_timeout: plan.header_timeout, max_connections: 1024 }, view))
+        let app = Self {
+            router,
+            ingress,
+            header_timeout: plan.header_timeout,
+            write_timeout: Duration::from_secs(30),
+            max_connections: 1024,
+        };
+        Ok((app, view))
     }
 }
 

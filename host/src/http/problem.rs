@@ -2,16 +2,9 @@
 
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// One thing wrong with a body.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// RFC 6901, into the body.
-    pub pointer: String,
-    pub detail: String,
-}
+use crate::schema::Fault;
 
 #[derive(Debug)]
 pub(super) struct Problem {

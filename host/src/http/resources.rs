@@ -19,15 +19,15 @@ use serde_json::{Value, json};
 
 use super::idempotency::fingerprint;
 use super::ingress::{Ingress, Submission, SubmitError, check_id, derived_id};
-use super::problem::{Fault, Problem};
+use super::problem::Problem;
 use super::representation;
 use super::request::{check_content_type, idempotency_key, path_id, read_body};
-use super::schema::Schema;
 use super::view::{Lookup, View};
 use super::{json, now_us, trace_context};
 use crate::config::plan::ResourcePlan;
 use crate::event::{Header, Record, headers};
 use crate::log::PublishError;
+use crate::schema::{Fault, Schema};
 
 /// On published records: `POST` or `PUT`, for handlers to whom that is a difference.
 pub(super) const HTTP_METHOD: &str = "http-method";

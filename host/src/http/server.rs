@@ -1,4 +1,5 @@
-//! Connections: accepted up to a cap, each with a deadline for its headers, drained at the end.
+//! Connections: accepted up to a cap, each with a deadline for its headers and for every write, drained at the
+//! end.
 //!
 //! hyper-util instead of `axum::serve`, which has no header-read timeout: a client that sends its headers
 //! a byte a minute would hold a connection for ever.
@@ -18,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::App;
+use super::stream::Stream;
 
 /// Request line and headers; more gets 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
@@ -53,8 +55,8 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
                 }
             }
         };
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(app.router.clone()));
+        let stream = TokioIo::new(Stream::new(stream, app.write_timeout));
+        let connection = http.serve_connection(stream, TowerToHyperService::new(app.router.clone()));
         let connection = graceful.watch(connection);
         connections.spawn(async move {
             if let Err(error) = connection.await {

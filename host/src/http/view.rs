@@ -80,17 +80,17 @@ pub(super) struct Page {
 
 /// The sizes that `/status` shows.
 #[derive(Debug, Serialize)]
-pub struct ViewReport {
-    pub caught_up: bool,
-    pub resources: std::collections::BTreeMap<String, ResourceReport>,
+pub(super) struct ViewReport {
+    pub(super) caught_up: bool,
+    pub(super) resources: std::collections::BTreeMap<String, ResourceReport>,
 }
 
 #[derive(Debug, Serialize)]
-pub struct ResourceReport {
-    pub ids: usize,
-    pub bytes: usize,
-    pub evicted: u64,
-    pub idempotency_keys: usize,
+pub(super) struct ResourceReport {
+    pub(super) ids: usize,
+    pub(super) bytes: usize,
+    pub(super) evicted: u64,
+    pub(super) idempotency_keys: usize,
 }
 
 impl View {
@@ -152,7 +152,7 @@ impl View {
         self.shared.caught_up.send_replace(true);
     }
 
-    pub fn is_caught_up(&self) -> bool {
+    fn is_caught_up(&self) -> bool {
         *self.shared.caught_up.borrow()
     }
 

@@ -175,11 +175,11 @@ mod tests {
     fn mail() -> Value {
         serde_json::json!({
             "to": "Ada Park <ada@example.com>",
-            "from": "\"Pizza, Pasta & more\" <shop@example.com>",
-            "subject": "Your order",
+            "from": "\"Wind, Rain & more\" <shop@example.com>",
+            "subject": "Your readings",
             "text": "Thank you!\nBye",
             "html": "<p>Thank you!</p>",
-            "order": 17,
+            "station": 17,
         })
     }
 

@@ -11,13 +11,14 @@ mod smtp;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use miette::Diagnostic;
 use serde_json::json;
 use thiserror::Error;
 
 use crate::config::plan::{MailPlan, SinkPlan};
-use crate::event::{Event, Failure, FailureKind, Handler, Outcome, Output};
+use crate::event::{Event, Failure, FailureKind, Handler, LONG_BATCH, Outcome, Output};
 
 use folder::Folder;
 use message::Mail;
@@ -29,7 +30,7 @@ pub const VERSION: &str = concat!("mail/", env!("CARGO_PKG_VERSION"));
 /// Sends mails one after another, in the order of their events.
 ///
 /// Blocking: it belongs on its shard's thread, outside of any async runtime. One call takes at most
-/// about one send's timeout per event, and hardly more than one in all while nothing gets through.
+/// [`LONG_BATCH`] and a send's timeout, and hardly more than the timeout while nothing gets through.
 pub struct MailSink {
     group: String,
     receipts: Option<Arc<str>>,
@@ -114,7 +115,16 @@ impl MailSink {
 impl Handler for MailSink {
     fn handle(&mut self, events: &[&Event], _attempts: &[u32]) -> Vec<Outcome> {
         let mut blocked = None;
-        events.iter().map(|event| self.deliver(event, &mut blocked)).collect()
+        let until = Instant::now() + LONG_BATCH;
+        let mut outcomes = Vec::with_capacity(events.len());
+        for event in events {
+            // While nothing gets through, the rest costs no time, and is to wait for its retry like the others.
+            if !outcomes.is_empty() && blocked.is_none() && Instant::now() > until {
+                break;
+            }
+            outcomes.push(self.deliver(event, &mut blocked));
+        }
+        outcomes
     }
 
     fn digest(&self) -> Arc<str> {

@@ -5,6 +5,7 @@
 
 use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, RESERVED_PREFIX, SOURCE};
 use crate::event::{Event, Failure, Header, Record};
+use crate::text::cut;
 
 use super::decide::Identity;
 
@@ -45,9 +46,9 @@ pub(super) fn dead_letter(
     add(DIGEST, identity.digest.to_string());
     add(ATTEMPTS, attempts.made.to_string());
     add(FAILURE_KIND, failure.kind.to_string());
-    add(FAILURE_MESSAGE, cut(&failure.message).to_string());
+    add(FAILURE_MESSAGE, cut(&failure.message, TEXT_LIMIT));
     if let Some(backtrace) = &failure.backtrace {
-        add(FAILURE_BACKTRACE, cut(backtrace).to_string());
+        add(FAILURE_BACKTRACE, cut(backtrace, TEXT_LIMIT));
     }
     add(FIRST_FAILED_MS, attempts.first_failed_ms.to_string());
     add(LAST_FAILED_MS, attempts.last_failed_ms.to_string());
@@ -67,12 +68,4 @@ fn make_room(header: &Header) -> Header {
         }
         Some(_) | None => header.clone(),
     }
-}
-
-fn cut(text: &str) -> &str {
-    let mut end = text.len().min(TEXT_LIMIT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

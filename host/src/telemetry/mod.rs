@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -12,10 +13,11 @@ pub enum LogFormat {
     Json,
 }
 
-/// Starts logging for the whole process; call it once. Logs `level` and up; `WASMILL_LOG` chooses otherwise, in the syntax of
-/// `tracing_subscriber::EnvFilter` (`debug`, `wasmill::log=debug,info`).
+/// Starts logging for the whole process; call it once. Logs `level` and up; `WASMILL_LOG` chooses otherwise,
+/// in the syntax of `tracing_subscriber::EnvFilter` (`debug`, `wasmill::log=debug,info`).
 pub fn init(format: LogFormat, level: &str) {
-    let filter = EnvFilter::try_from_env("WASMILL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let chosen = std::env::var_os("WASMILL_LOG").unwrap_or_default();
+    let (filter, fault) = filter(&chosen.to_string_lossy(), level);
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => {
@@ -23,5 +25,37 @@ pub fn init(format: LogFormat, level: &str) {
             logs.with_target(false).with_ansi(colour).init();
         }
         LogFormat::Json => logs.json().flatten_event(true).init(),
+    }
+    if let Some(fault) = fault {
+        tracing::warn!(%fault, "WASMILL_LOG is ignored: write it like `debug` or `wasmill::log=debug,info`");
+    }
+}
+
+/// A filter that can't be read must not keep the host from starting: the default one stands in, and the
+/// fault is told through it.
+fn filter(chosen: &str, level: &str) -> (EnvFilter, Option<ParseError>) {
+    if chosen.trim().is_empty() {
+        return (EnvFilter::new(level), None);
+    }
+    match EnvFilter::try_new(chosen) {
+        Ok(filter) => (filter, None),
+        Err(fault) => (EnvFilter::new(level), Some(fault)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::filter;
+
+    #[test]
+    fn a_filter_that_can_not_be_read_is_told_and_the_default_stands_in() {
+        let (stands_in, fault) = filter("wasmill=loud", "info");
+        assert_eq!((stands_in.to_string().as_str(), fault.is_some()), ("info", true));
+        for (chosen, used) in
+            [("", "warn"), (" ", "warn"), ("debug", "debug"), ("wasmill=trace", "wasmill=trace")]
+        {
+            let (filter, fault) = filter(chosen, "warn");
+            assert_eq!((filter.to_string().as_str(), fault.is_none()), (used, true));
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use wasmill::config::plan::{HandlerPlan, LimitsPlan};
-use wasmill::event::{Event, FailureKind, Handler, Header, Position};
+use wasmill::event::{Event, FailureKind, Handler, Header, LONG_BATCH, Position};
 
 use crate::{MIB, event, failure, handle, handle_one, handler, handler_of, plan, texts, with_deadline};
 
@@ -105,6 +105,21 @@ fn a_batch_of_guilty_events_alone_takes_little_more_than_a_call_each() {
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_err_and(|f| f.kind == FailureKind::Trap)));
     assert!(handler.usage().calls <= 1000 + 32 + 10, "{} calls", handler.usage().calls);
     assert!(started.elapsed() < Duration::from_secs(10), "took {:?}", started.elapsed());
+}
+
+#[test]
+fn a_batch_that_only_loops_is_left_after_its_first_event() {
+    let deadline = Duration::from_secs(2);
+    let mut handler = handler_of("fate", &with_deadline(deadline));
+    let events: Vec<_> = (0..1000).map(|offset| event(offset, "loop")).collect();
+    let started = Instant::now();
+    let outcomes = handler.handle(&events.iter().collect::<Vec<_>>(), &[1; 1000]);
+    // A second for a machine that is busy with other tests.
+    let most = LONG_BATCH + 2 * deadline + Duration::from_secs(1);
+    assert!(started.elapsed() < most, "took {:?}", started.elapsed());
+    assert_eq!(outcomes.len(), 1);
+    assert_eq!(outcomes[0].as_ref().unwrap_err().kind, FailureKind::Timeout);
+    assert!(handler.usage().calls <= 4, "{} calls", handler.usage().calls);
 }
 
 #[test]

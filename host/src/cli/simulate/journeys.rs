@@ -15,13 +15,14 @@ pub(super) struct Journeys {
     pub(super) topics: Vec<Arc<str>>,
     /// How many of `topics` are the view's.
     pub(super) view: usize,
-    /// By key. Also those of keys that nobody here posted (yet): a record may be seen before its POST is
-    /// answered, and others may be posting too.
+    /// By key. Until every POST is answered also those of keys that nobody here posted (yet): a record may
+    /// be seen before its POST is answered, and others may be posting too.
     journeys: HashMap<Bytes, Journey>,
     /// From POST to its answer, of the accepted ones.
     pub(super) answers: Vec<Duration>,
     pub(super) refusals: BTreeMap<String, u64>,
     done: u64,
+    all_answered: bool,
 }
 
 #[derive(Clone)]
@@ -40,6 +41,7 @@ impl Journeys {
             answers: Vec::new(),
             refusals: BTreeMap::new(),
             done: 0,
+            all_answered: false,
         }
     }
 
@@ -53,9 +55,19 @@ impl Journeys {
         }
     }
 
+    /// No answer comes any more: other keys than those that were posted are of no use.
+    pub(super) fn all_answered(&mut self) {
+        if !self.all_answered {
+            self.all_answered = true;
+            self.journeys.retain(|_, journey| journey.posted.is_some());
+        }
+    }
+
     pub(super) fn arrived(&mut self, event: &Event, now: Instant) {
         let topic = self.topics.iter().position(|topic| *topic == event.position.topic);
-        if let (Some(topic), Some(key)) = (topic, &event.key) {
+        if let (Some(topic), Some(key)) = (topic, &event.key)
+            && (!self.all_answered || self.journeys.contains_key(key))
+        {
             self.change(key.clone(), |journey| {
                 let (first, count) = &mut journey.seen[topic];
                 first.get_or_insert(now);
@@ -162,6 +174,17 @@ mod tests {
         journeys.arrived(&event("handler.dlq", "b"), start);
         assert_eq!((journeys.done(), journeys.missing()), (2, 1));
         assert_eq!(journeys.posted().filter(|j| j.is_dead_lettered(2)).count(), 1);
+    }
+
+    #[test]
+    fn once_all_posts_are_answered_only_their_keys_are_kept() {
+        let (mut journeys, start) = (journeys(), Instant::now());
+        journeys.arrived(&event("in", "stranger"), start);
+        journeys.answered(accepted("a", start));
+        journeys.all_answered();
+        journeys.arrived(&event("out", "another stranger"), start);
+        journeys.arrived(&event("out", "a"), start);
+        assert_eq!((journeys.journeys.len(), journeys.done()), (1, 1));
     }
 
     #[test]

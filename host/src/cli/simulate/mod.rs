@@ -41,7 +41,7 @@ use report::Report;
 Examples:
   wasmill simulate
   wasmill simulate -n 10000 --rate 500 --json
-  wasmill simulate orders --bodies my-orders.json --url http://127.0.0.1:9000")]
+  wasmill simulate readings --bodies my-readings.json --url http://127.0.0.1:9000")]
 pub(super) struct Args {
     /// The resource to post to; the pipeline's only one by default.
     resource: Option<String>,
@@ -145,6 +145,9 @@ fn follow(
         while let Ok(answer) = answered.try_recv() {
             journeys.answered(answer);
             last_answer = now;
+        }
+        if answered.is_closed() && answered.is_empty() {
+            journeys.all_answered();
         }
         bar.set_position(journeys.done());
         bar.set_message(journeys.line());

@@ -125,17 +125,31 @@ async fn a_shutdown_ends_within_its_deadline_whatever_clients_and_brokers_do() {
     tokio::time::timeout(Duration::from_secs(8), server.serving).await.expect("in time").unwrap().unwrap();
 }
 
-#[tokio::test]
-async fn connections_are_capped_and_the_next_one_gets_its_turn() {
+/// With an app that the test adjusts; `serving` ends when it is aborted.
+async fn adjusted(adjust: impl FnOnce(&mut App)) -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
     let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
     let (mut app, _view) = App::new(&plan(), Status::new("test", "memory", false), broker).unwrap();
-    app.max_connections = 1;
+    adjust(&mut app);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (_stop, stopped) = oneshot::channel::<()>();
-    let serving = tokio::spawn(serve(listener, app, async {
-        let _ = stopped.await;
-    }));
+    (address, tokio::spawn(serve(listener, app, std::future::pending())))
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_its_answers_is_cut_off() {
+    let (address, serving) = adjusted(|app| app.write_timeout = Duration::from_millis(200)).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let asking = async {
+        let request = b"GET /openapi.json HTTP/1.1\r\nhost: x\r\n\r\n";
+        while stream.write_all(request).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), asking).await.expect("the server hangs up");
+    serving.abort();
+}
+
+#[tokio::test]
+async fn connections_are_capped_and_the_next_one_gets_its_turn() {
+    let (address, serving) = adjusted(|app| app.max_connections = 1).await;
     let request = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n";
     let mut first = TcpStream::connect(address).await.unwrap();
     first.write_all(request).await.unwrap();

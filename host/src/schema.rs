@@ -1,10 +1,17 @@
 //! JSON Schema: what a body must look like, and every way in which one doesn't.
+//!
+//! Configuration and ingress compile schemas here alike, so that `check` refuses what `run` would.
 
-use boon::{Compiler, ErrorKind, InstanceLocation, InstanceToken, SchemaIndex, Schemas, ValidationError};
+use boon::{
+    CompileError, Compiler, ErrorKind, InstanceLocation, InstanceToken, SchemaIndex, Schemas, ValidationError,
+};
 use serde_json::Value;
 use thiserror::Error;
 
-pub use super::problem::Fault;
+use crate::text::cut;
+
+/// Bytes of a fault's detail. It quotes the body: a megabyte of it need not travel back.
+const DETAIL: usize = 300;
 
 /// A compiled schema. `format` is asserted, not only noted: whoever writes `"format": "email"` means it.
 pub struct Schema {
@@ -12,9 +19,34 @@ pub struct Schema {
     root: SchemaIndex,
 }
 
+/// One thing wrong with a body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// RFC 6901, into the body.
+    pub pointer: String,
+    pub detail: String,
+}
+
 #[derive(Debug, Error)]
-#[error("{0}")]
-pub struct BadSchema(String);
+pub enum BadSchema {
+    #[error("it refers to `{0}`, and nothing beyond the schema itself is read")]
+    Elsewhere(String),
+    /// Names each place in the schema and what is wrong there.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl BadSchema {
+    /// What to do about it, where there is more to say than to correct it.
+    pub fn remedy(&self) -> Option<&'static str> {
+        match self {
+            Self::Elsewhere(_) => {
+                Some("copy what it refers to into the `$defs` of this file, and refer to it as `#/$defs/…`")
+            }
+            Self::Unfit(_) => None,
+        }
+    }
+}
 
 impl Schema {
     /// Draft 2020-12 unless the schema's `$schema` says otherwise. It must be one document: references to
@@ -25,8 +57,14 @@ impl Schema {
         compiler.enable_format_assertions();
         compiler.use_loader(Box::new(boon::SchemeUrlLoader::new()));
         let mut schemas = Schemas::new();
-        // The alternate form names each place in the schema and what is wrong there.
-        let bad = |error| BadSchema(format!("{error:#}"));
+        let bad = |error| match error {
+            // A relative reference was resolved against the schema's own address.
+            CompileError::UnsupportedUrlScheme { url } => {
+                BadSchema::Elsewhere(url.strip_prefix("schema:/").unwrap_or(&url).into())
+            }
+            // The alternate form names the places.
+            error => BadSchema::Unfit(format!("{error:#}")),
+        };
         compiler.add_resource(URL, schema.clone()).map_err(bad)?;
         let root = compiler.compile(URL, &mut schemas).map_err(bad)?;
         Ok(Self { schemas, root })
@@ -73,7 +111,7 @@ fn collect(error: &ValidationError<'_, '_>, faults: &mut Vec<Fault>) {
             });
         }
         kind if error.causes.is_empty() => {
-            faults.push(Fault { pointer: at(None), detail: shortened(kind.to_string()) });
+            faults.push(Fault { pointer: at(None), detail: cut(&kind.to_string(), DETAIL) });
         }
         // A wrapper, such as `$ref` or `allOf`: its causes say it better.
         _wrapper => error.causes.iter().for_each(|cause| collect(cause, faults)),
@@ -96,16 +134,6 @@ fn pointer(location: &InstanceLocation<'_>, property: Option<&str>) -> String {
         push(name);
     }
     pointer
-}
-
-/// Details quote the body: a megabyte of it need not travel back.
-fn shortened(mut detail: String) -> String {
-    const MOST: usize = 300;
-    if detail.len() > MOST {
-        detail.truncate(detail.floor_char_boundary(MOST));
-        detail.push('…');
-    }
-    detail
 }
 
 #[cfg(test)]
@@ -156,7 +184,9 @@ mod tests {
     #[test]
     fn a_schema_that_is_none_is_refused_and_nothing_is_fetched() {
         assert!(Schema::compile(&json!({ "type": "strnig" })).is_err());
-        assert!(Schema::compile(&json!({ "$ref": "https://example.com/schema.json" })).is_err());
-        assert!(Schema::compile(&json!({ "$ref": "file:///etc/hosts" })).is_err());
+        for place in ["https://example.com/schema.json", "file:///etc/hosts", "next-door.json"] {
+            let refused = Schema::compile(&json!({ "$ref": place })).err();
+            assert!(matches!(&refused, Some(BadSchema::Elsewhere(to)) if to == place), "{refused:?}");
+        }
     }
 }
