@@ -63,10 +63,10 @@ impl Threads {
 
     /// Asks the broker, every now and then, whether it is there: for /readyz.
     pub(super) fn watch_broker(&mut self, cluster: &Cluster, status: &Status) -> miette::Result<()> {
-        let (cluster, status) = (cluster.clone(), status.clone());
+        let (prober, status) = (cluster.prober().into_diagnostic()?, status.clone());
         self.spawn("broker-watch".into(), move |stop| {
             loop {
-                status.broker_answered(cluster.ping(WATCH_TIMEOUT));
+                status.broker_answered(prober.ping(WATCH_TIMEOUT));
                 if stop.wait(WATCH_EVERY) {
                     return;
                 }
