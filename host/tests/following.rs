@@ -127,7 +127,7 @@ impl StandIn {
         let plan = plan.unwrap().plan;
         let cluster = Cluster::connect(&plan.kafka, &plan.name).unwrap();
         cluster.ensure_topics(&plan.topics).unwrap();
-        let publisher = Arc::new(cluster.publisher().unwrap());
+        let publisher = Arc::new(cluster.publisher(Duration::from_secs(30)).unwrap());
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
 

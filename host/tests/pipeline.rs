@@ -143,7 +143,7 @@ fn refuses_what_no_order_is(host: &Host) {
 
 /// Records that bypass HTTP: the handler, not the host, says what is wrong with them.
 fn turns_bad_records_into_dead_letters(brokers: &str) {
-    let publisher = cluster(brokers).publisher().unwrap();
+    let publisher = cluster(brokers).publisher(Duration::from_secs(30)).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut overflow = order(1);
     overflow["order_id"] = json!("o");
@@ -214,7 +214,7 @@ impl Customers {
         let (stop, brokers) = (Arc::new(AtomicBool::new(false)), brokers.to_string());
         let stopped = stop.clone();
         let placed = thread::spawn(move || {
-            let publisher = cluster(&brokers).publisher().unwrap();
+            let publisher = cluster(&brokers).publisher(Duration::from_secs(30)).unwrap();
             let runtime = tokio::runtime::Runtime::new().unwrap();
             let mut placed = BTreeMap::new();
             let mut next = tokio::time::Instant::now();

@@ -97,9 +97,10 @@ pub enum CommitError {
     /// belongs to someone else. The committer has a new producer already; rewind.
     #[error("fenced: {0}")]
     Fenced(String),
-    /// `publish[record]` is larger than brokers take; the others are fine.
-    #[error("record {record} is too large: {reason}")]
-    TooLarge { record: usize, reason: String },
+    /// Its topic refuses `publish[record]`, now and for ever: too large, or without a key where there must be
+    /// one. The others may be fine.
+    #[error("record {record} can't be published: {reason}")]
+    Unpublishable { record: usize, reason: String },
     /// No repetition will help (no permission, a topic that is gone): the shard stops and says so.
     #[error("{0}")]
     Fatal(String),

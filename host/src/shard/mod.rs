@@ -170,12 +170,12 @@ where
         self.rewind = true;
         match error {
             CommitError::Aborted(reason) | CommitError::Fenced(reason) => Ok(self.refused(reason)),
-            CommitError::TooLarge { record, reason } => {
+            CommitError::Unpublishable { record, reason } => {
                 let origin = origins[record].clone();
                 if self.condemned.contains_key(&origin) {
                     return Err(Fatal(format!(
-                        "the dead letter of {origin} does not fit into topic `{}` ({reason}); raise that \
-                         topic's max.message.bytes",
+                        "topic `{}` refuses the dead letter of {origin} ({reason}); raise its max.message.bytes, \
+                         and take `compact` out of its cleanup.policy",
                         self.identity.dead_letter
                     )));
                 }

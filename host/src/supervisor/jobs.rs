@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::Duration;
 
+use miette::IntoDiagnostic;
 use tracing::{info, warn};
 
 use super::run::Stop;
@@ -52,10 +53,10 @@ pub(super) fn create_topics(
 
 /// Asks the broker, every now and then, whether it is there: for /readyz.
 pub(super) fn watch_broker(threads: &mut Threads, cluster: &Cluster, status: &Status) -> miette::Result<()> {
-    let (cluster, status) = (cluster.clone(), status.clone());
+    let (prober, status) = (cluster.prober().into_diagnostic()?, status.clone());
     threads.spawn("broker-watch".into(), move |stop| {
         loop {
-            status.broker_answered(cluster.ping(WATCH_TIMEOUT));
+            status.broker_answered(prober.ping(WATCH_TIMEOUT));
             if stop.wait(WATCH_EVERY) {
                 return;
             }

@@ -62,7 +62,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     let mut server = None;
     let mut view = None;
     if let (Some(http_plan), Some((listener, _))) = (&plan.http, listener) {
-        let publisher = cluster.publisher().into_diagnostic()?;
+        let publisher = cluster.publisher(http_plan.body_timeout).into_diagnostic()?;
         let (app, its_view) = http::App::new(http_plan, status.clone(), publisher).into_diagnostic()?;
         view = Some(its_view);
         server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));

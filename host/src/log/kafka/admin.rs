@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::error::RDKafkaErrorCode as Code;
+use rdkafka::metadata::Metadata;
 use tracing::warn;
 
 use super::client::{self, Base, Plain, Voice};
+use super::closing::Closing;
 use super::embedded::Embedded;
 use super::{CALL, ConnectError};
 use crate::config::plan::TopicPlan;
@@ -36,10 +38,12 @@ pub(super) fn create_embedded(
 }
 
 pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Arc<str>>, ConnectError> {
-    let admin: AdminClient<Plain> = client::create(&base.plain_client(), Plain(Voice::new("admin")))?;
+    let admin: Closing<AdminClient<Plain>> =
+        Closing::new(client::create(&base.plain_client(), Plain(Voice::new("admin")))?);
+    let metadata = metadata(&admin)?;
     let mut missing = Vec::new();
     for topic in topics {
-        match partitions(&admin, &topic.name)? {
+        match partitions(&metadata, &topic.name)? {
             None => missing.push(topic),
             Some(there) if there != topic.partitions => {
                 warn!(
@@ -83,22 +87,32 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
 
     // The controller knows them; the brokers hear of them a moment later, and there is no event for that.
     let until = Instant::now() + SHOWN;
-    for topic in &missing {
-        while partitions(&admin, &topic.name)?.is_none() {
-            if Instant::now() >= until {
-                return Err(ConnectError::Unavailable(format!("topic {} does not show up", topic.name)));
+    loop {
+        let metadata = self::metadata(&admin)?;
+        let mut hidden = None;
+        for topic in &missing {
+            if partitions(&metadata, &topic.name)?.is_none() {
+                hidden = Some(&topic.name);
             }
-            thread::park_timeout(Duration::from_millis(50));
         }
+        let Some(topic) = hidden else { return Ok(created) };
+        if Instant::now() >= until {
+            return Err(ConnectError::Unavailable(format!("topic {topic} does not show up")));
+        }
+        thread::park_timeout(Duration::from_millis(50));
     }
-    Ok(created)
+}
+
+/// All topics in one request: one for each would each wait its time for a broker that is away.
+fn metadata(admin: &AdminClient<Plain>) -> Result<Metadata, ConnectError> {
+    let metadata = admin.inner().fetch_metadata(None, CALL);
+    metadata.map_err(|e| ConnectError::Unavailable(format!("can't ask for the topics: {e}")))
 }
 
 /// The number of partitions, once all of them have a leader; `None` while the topic doesn't exist.
-fn partitions(admin: &AdminClient<Plain>, topic: &str) -> Result<Option<i32>, ConnectError> {
+fn partitions(metadata: &Metadata, topic: &str) -> Result<Option<i32>, ConnectError> {
     let unavailable = |e: String| ConnectError::Unavailable(format!("metadata of topic {topic}: {e}"));
-    let metadata = admin.inner().fetch_metadata(Some(topic), CALL).map_err(|e| unavailable(e.to_string()))?;
-    let Some(topic_metadata) = metadata.topics().first() else { return Ok(None) };
+    let Some(topic_metadata) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
     match topic_metadata.error().map(Code::from) {
         None => {}
         Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) => {

@@ -28,6 +28,11 @@ const OURS: &[(&str, &str)] = &[
     ("auto.commit.interval.ms", "offsets are committed with the outputs, in one transaction"),
     ("enable.auto.offset.store", "offsets are committed with the outputs, in one transaction"),
     ("enable.partition.eof", "the host relies on its own setting"),
+    ("auto.offset.reset", "without a committed offset, the host goes to the beginning"),
+    (
+        "partition.assignment.strategy",
+        "the host takes assignments as a whole, which the cooperative one does not give",
+    ),
     ("isolation.level", "exactly once needs read_committed"),
     ("enable.idempotence", "exactly once needs it"),
     ("acks", "nothing counts as published before all replicas have it"),
@@ -119,11 +124,16 @@ impl Base {
                 // How long a killed member blocks its partitions.
                 ("session.timeout.ms", "10000"),
                 ("heartbeat.interval.ms", "2000"),
-                ("auto.offset.reset", "earliest"),
             ],
             &[
+                ("auto.offset.reset", "earliest"),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
+                ("auto.offset.reset", "without a committed offset, the host goes to the beginning"),
+                (
+                    "partition.assignment.strategy",
+                    "the host takes assignments as a whole, which the cooperative one does not give",
+                ),
                 ("isolation.level", "read_committed"),
             ],
         );

@@ -74,7 +74,7 @@ impl Committer {
         {
             return Err(match Fate::of(&error) {
                 Fate::Refused(reason) => ConnectError::Fatal(reason),
-                Fate::Fenced | Fate::Moved | Fate::TooLarge | Fate::Unsure | Fate::Passing => {
+                Fate::Fenced | Fate::Moved | Fate::Unpublishable | Fate::Unsure | Fate::Passing => {
                     ConnectError::Unavailable(format!("can't begin with transactions: {error}"))
                 }
             });
@@ -92,8 +92,8 @@ impl Committer {
         }
     }
 
-    /// The broker refuses a whole batch of records as too large, be it for one of them or because a topic
-    /// takes only small batches. With one record a batch, it is the one to blame or there is none.
+    /// The broker refuses a whole batch of records, be it for one of them or because a topic takes only small
+    /// batches. With one record a batch, it is the one to blame or there is none.
     fn attempt_one_by_one(&mut self, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
         let mut config = self.config.clone();
         config.set("batch.num.messages", "1");
@@ -124,9 +124,9 @@ impl Committer {
         match (fate, record) {
             (Fate::Fenced, _) => CommitError::Fenced(self.fenced_again(reason)),
             (Fate::Moved, _) => CommitError::Fenced(reason),
-            (Fate::TooLarge, Some(record)) => CommitError::TooLarge { record, reason },
+            (Fate::Unpublishable, Some(record)) => CommitError::Unpublishable { record, reason },
             (Fate::Refused(remedy), _) => CommitError::Fatal(remedy),
-            (Fate::TooLarge | Fate::Passing | Fate::Unsure, _) => CommitError::Aborted(reason),
+            (Fate::Unpublishable | Fate::Passing | Fate::Unsure, _) => CommitError::Aborted(reason),
         }
     }
 
@@ -175,7 +175,7 @@ impl log::Committer for Committer {
             })?;
         }
         let answer = match self.attempt(commit, membership) {
-            Err(Failed { fate: Fate::TooLarge, by_broker: true, .. }) => {
+            Err(Failed { fate: Fate::Unpublishable, by_broker: true, .. }) => {
                 self.attempt_one_by_one(commit, membership)
             }
             answer => answer,
@@ -312,7 +312,8 @@ enum Fate {
     Fenced,
     /// The group has moved on to another generation.
     Moved,
-    TooLarge,
+    /// The topic refuses a record of the batch.
+    Unpublishable,
     /// No repetition helps: what is wrong and what to do.
     Refused(String),
     /// The broker's state is unknown, or the producer is broken: it must be replaced.
@@ -334,7 +335,12 @@ impl Fate {
             | Code::FencedInstanceId
             | Code::RebalanceInProgress
             | Code::AssignmentLost => Self::Moved,
-            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Self::TooLarge,
+            Code::MessageSizeTooLarge
+            | Code::InvalidMessageSize
+            | Code::InvalidRecord
+            | Code::InvalidDifferentRecord
+            | Code::InvalidTimestamp
+            | Code::PolicyViolation => Self::Unpublishable,
             Code::TopicAuthorizationFailed => Self::Refused(format!(
                 "{error}: grant this client Write and Describe on the topics of `publish`"
             )),
@@ -352,9 +358,6 @@ impl Fate {
             | Code::UnknownPartition
             | Code::InvalidTopic => {
                 Self::Refused(format!("{error}: create the topic, or name the right one in pipeline.toml"))
-            }
-            Code::PolicyViolation | Code::InvalidRecord => {
-                Self::Refused(format!("{error}: the topic's policy refuses what the handler publishes"))
             }
             Code::OffsetMetadataTooLarge | Code::UnsupportedForMessageFormat | Code::UnsupportedFeature => {
                 Self::Refused(format!("{error}: Apache Kafka 3 or later is needed"))

@@ -29,6 +29,7 @@ pub use tail::{Start, Tail};
 
 use crate::config::plan::{Brokers, KafkaPlan, TopicPlan};
 use client::{Base, Plain, Voice};
+use closing::Closing;
 use embedded::Embedded;
 
 /// The limit of one blocking request to the broker.
@@ -128,8 +129,9 @@ impl Cluster {
         Source::new(&self.base, group, instance.as_deref(), format!("{subscriber}/{shard} source"), topics)
     }
 
-    pub fn publisher(&self) -> Result<Publisher, ConnectError> {
-        Publisher::new(&self.base)
+    /// Gives up on a record that has not been acknowledged after `give_up`.
+    pub fn publisher(&self, give_up: Duration) -> Result<Publisher, ConnectError> {
+        Publisher::new(&self.base, give_up)
     }
 
     /// Follows all partitions of `topics`, outside any group.
@@ -137,22 +139,16 @@ impl Cluster {
         Tail::new(&self.base, topics, start)
     }
 
-    /// Whether a broker answers, asked by a connection of its own. Blocks up to `timeout` and a little.
-    pub fn ping(&self, timeout: Duration) -> Result<(), String> {
-        let prober = self.prober().map_err(|e| e.to_string())?;
-        prober.ping(timeout)
-    }
-
-    /// Keeps its connection, for asking again and again.
+    /// Asks whether a broker answers, again and again by one connection.
     pub fn prober(&self) -> Result<Prober, ConnectError> {
         let consumer = client::create(&self.base.plain_client(), Plain(Voice::new("prober")))?;
-        Ok(Prober { consumer })
+        Ok(Prober { consumer: Closing::new(consumer) })
     }
 }
 
 /// Asks the broker for a sign of life.
 pub struct Prober {
-    consumer: BaseConsumer<Plain>,
+    consumer: Closing<BaseConsumer<Plain>>,
 }
 
 impl Prober {

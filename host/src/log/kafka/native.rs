@@ -8,6 +8,7 @@ use bytes::Bytes;
 use rdkafka::bindings as native;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 use rdkafka::types::RDKafkaRespErr;
 
@@ -118,6 +119,12 @@ unsafe fn timestamp(message: *const native::rd_kafka_message_t) -> Option<i64> {
     // SAFETY: the caller's message is valid.
     let ms = unsafe { native::rd_kafka_message_timestamp(message, &mut kind) };
     (kind != native::rd_kafka_timestamp_type_t::RD_KAFKA_TIMESTAMP_NOT_AVAILABLE && ms >= 0).then_some(ms)
+}
+
+/// rdkafka's own reader panics at a name that is not UTF-8, which Kafka does not forbid.
+pub(super) fn headers_of(message: &BorrowedMessage<'_>) -> Vec<Header> {
+    // SAFETY: the pointer is the living message's.
+    unsafe { headers(message.ptr()) }
 }
 
 unsafe fn headers(message: *const native::rd_kafka_message_t) -> Vec<Header> {

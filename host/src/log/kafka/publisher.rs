@@ -21,7 +21,13 @@ use crate::log::{Publish, PublishError, Publishing};
 
 /// Idempotent, acknowledged by all replicas. Share it by reference; dropping it waits for what is under way,
 /// a few seconds at most.
-pub struct Publisher(Closing<Polled>);
+pub struct Publisher {
+    polled: Closing<Polled>,
+    give_up: Duration,
+}
+
+/// From the moment at which librdkafka gives a record up to its report: it looks once a second.
+const REPORT: Duration = Duration::from_secs(1);
 
 struct Polled {
     producer: Arc<BaseProducer<Acknowledgements>>,
@@ -31,12 +37,13 @@ struct Polled {
 }
 
 impl Publisher {
-    pub(super) fn new(base: &Base) -> Result<Self, ConnectError> {
+    pub(super) fn new(base: &Base, give_up: Duration) -> Result<Self, ConnectError> {
         let mut config = base.producer();
-        if config.get("message.timeout.ms").is_none() && config.get("delivery.timeout.ms").is_none() {
-            // Nobody waits longer than that for an answer, so late records would only surprise.
-            config.set("message.timeout.ms", "30000");
-        }
+        // Whoever asked repeats the request when there is no answer: a record that came late, after the first
+        // of them was answered, would be a second one. The other name of the property would override this.
+        config
+            .remove("delivery.timeout.ms")
+            .set("message.timeout.ms", give_up.as_millis().max(1).to_string());
         let context = Acknowledgements(Voice::new("publisher"));
         let producer: Arc<BaseProducer<_>> = Arc::new(client::create(&config, context)?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -52,15 +59,17 @@ impl Publisher {
                 })
                 .map_err(|e| ConnectError::Fatal(format!("can't start a thread: {e}")))?
         };
-        Ok(Self(Closing::new(Polled { producer, stop, poller: Some(poller) })))
+        Ok(Self { polled: Closing::new(Polled { producer, stop, poller: Some(poller) }), give_up })
     }
 }
 
 impl Publish for Publisher {
     fn publish(&self, record: Record, timeout: Duration) -> Publishing<'_> {
         Box::pin(async move {
+            // Not sooner than the record is given up: until then it may still be written.
+            let timeout = timeout.max(self.give_up) + REPORT;
             let (sender, receiver) = oneshot::channel();
-            self.0
+            self.polled
                 .producer
                 .send(record::base_record(&record, Box::new(sender)))
                 .map_err(|(error, _)| publish_error(&error))?;

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rdkafka::message::{BorrowedMessage, Header as NativeHeader, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header as NativeHeader, Message, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rdkafka::util::IntoOpaque;
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::event::{Event, Header, Position, Record, TopicPartition};
+use super::native;
+use crate::event::{Event, Position, Record, TopicPartition};
 
 /// The topics' names, one allocation each instead of one per event.
 #[derive(Default)]
@@ -35,7 +36,7 @@ impl Topics {
             timestamp_ms: message.timestamp().to_millis(),
             key: message.key().map(Bytes::copy_from_slice),
             payload: message.payload().map(Bytes::copy_from_slice),
-            headers: message.headers().map(headers).unwrap_or_default(),
+            headers: native::headers_of(message),
         }
     }
 
@@ -45,10 +46,6 @@ impl Topics {
             .map(|e| TopicPartition { topic: self.intern(e.topic()), partition: e.partition() })
             .collect()
     }
-}
-
-fn headers<H: Headers>(from: &H) -> Vec<Header> {
-    from.iter().map(|h| Header::new(h.key, Bytes::copy_from_slice(h.value.unwrap_or_default()))).collect()
 }
 
 /// `opaque` comes back with the record's delivery report.

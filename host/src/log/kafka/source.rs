@@ -37,6 +37,10 @@ pub struct Source {
     held: Option<SourceError>,
 }
 
+/// A batch is bounded in bytes as well, keys and payloads: it is copied into the component's memory, and its
+/// outputs, of about that size, wait in the producer's queue.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
+
 type GroupConsumer = BaseConsumer<Group>;
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
@@ -145,11 +149,15 @@ impl log::Source for Source {
         }
         let mut polled = Polled::default();
         let mut wait = wait;
-        while polled.events.len() < max_events {
+        let mut bytes = 0;
+        while polled.events.len() < max_events && bytes < BATCH_BYTES {
             // None comes at the end of the wait, and at once after a rebalance: so all events of one
             // call that precede a rebalance precede the loop's end, too.
             match self.consumer.poll(wait) {
-                Some(Ok(message)) => polled.events.push(self.topics.event(&message)),
+                Some(Ok(message)) => {
+                    bytes += message.key_len() + message.payload_len();
+                    polled.events.push(self.topics.event(&message));
+                }
                 None => break,
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
                     let reason = self

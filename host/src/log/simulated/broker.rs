@@ -234,7 +234,10 @@ impl Broker {
             }
             let bytes = size(it);
             if bytes > MAX_RECORD_BYTES {
-                return Err(CommitError::TooLarge { record, reason: format!("{bytes} bytes") });
+                return Err(CommitError::Unpublishable {
+                    record,
+                    reason: format!("too large: {bytes} bytes"),
+                });
             }
         }
         let current = state
