@@ -59,7 +59,7 @@ impl Schema {
         let mut schemas = Schemas::new();
         let bad = |error| match error {
             // A relative reference was resolved against the schema's own address.
-            CompileError::UnsupportedUrlScheme { url } => {
+            CompileError::LoadUrlError { url, .. } | CompileError::UnsupportedUrlScheme { url } => {
                 BadSchema::Elsewhere(url.strip_prefix("schema:/").unwrap_or(&url).into())
             }
             // The alternate form names the places.

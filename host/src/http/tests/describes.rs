@@ -12,6 +12,7 @@ async fn readiness_follows_the_broker_and_the_shards_and_liveness_neither() {
     assert_eq!(server.get("/healthz").await.status, StatusCode::OK);
 
     server.status.broker_answered(Ok(()));
+    server.status.started();
     assert_eq!(server.get("/readyz").await.status, StatusCode::OK, "though the view has not caught up");
 
     server.status.add_subscriber(SubscriberStatus { name: "sender".into(), ..Default::default() });
