@@ -352,8 +352,7 @@ async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_wh
     let port = kafka::free_port();
     let broker = kafka::Broker::start_with(data.path(), port);
     let t = Topics::new(&broker.address, 1);
-    // The user's own patience with records doesn't count: see below.
-    let cluster = t.cluster_with("one", &[("delivery.timeout.ms", "60000")]);
+    let cluster = t.cluster("one");
     let prober = cluster.prober().expect("a prober");
     let publisher = cluster.publisher(Duration::from_secs(5)).expect("a publisher");
     publisher.publish(record(&t.input, 1), DEADLINE).await.expect("an acknowledgement");

@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 
 /// The bootstrap address of the broker that the tests of this process share. The first call starts it, which
 /// takes some seconds. A broker that can't be had fails the test.
+#[allow(dead_code, reason = "not every test file shares a broker")]
 pub(crate) fn broker() -> &'static str {
     static SHARED: OnceLock<(String, Option<Broker>)> = OnceLock::new();
     let (address, _) = SHARED.get_or_init(|| match std::env::var("WASMILL_TEST_BROKERS") {
@@ -37,6 +38,13 @@ impl Broker {
     #[allow(dead_code, reason = "not every test file kills its broker")]
     pub(crate) fn start_with(data: &Path, port: u16) -> Self {
         Self::start(port, &["--with-stdin".as_ref(), "--data".as_ref(), data])
+    }
+
+    /// With these lines in its configuration, and this SCRAM user (`NAME:PASSWORD`).
+    #[allow(dead_code, reason = "not every test file secures its broker")]
+    pub(crate) fn start_secured(port: u16, properties: &Path, user: &str) -> Self {
+        let options = ["--temporary", "--user", user, "--properties"].map(Path::new);
+        Self::start(port, &[&options[..], &[properties]].concat())
     }
 
     fn start(port: u16, arguments: &[&Path]) -> Self {

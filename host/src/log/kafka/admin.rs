@@ -8,6 +8,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::Metadata;
 use tracing::warn;
@@ -15,6 +16,7 @@ use tracing::warn;
 use super::client::{self, Base, Plain, Voice};
 use super::closing::Closing;
 use super::embedded::Embedded;
+use super::token::Renewal;
 use super::{CALL, ConnectError};
 use crate::config::plan::TopicPlan;
 
@@ -38,9 +40,11 @@ pub(super) fn create_embedded(
 }
 
 pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Arc<str>>, ConnectError> {
-    let admin: Closing<AdminClient<Plain>> =
-        Closing::new(client::create(&base.plain_client(), Plain(Voice::new("admin")))?);
-    let metadata = metadata(&admin)?;
+    let config = base.plain_client();
+    // The admin client serves nobody's errors, and so could not say why it has no connection.
+    let asker: Closing<BaseConsumer<Plain>> =
+        Closing::new(client::create(&config, Plain(Voice::new("topics")))?);
+    let metadata = metadata(&asker)?;
     let mut missing = Vec::new();
     for topic in topics {
         match partitions(&metadata, &topic.name)? {
@@ -60,6 +64,9 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
         return Ok(Vec::new());
     }
 
+    let admin: Closing<AdminClient<Plain>> =
+        Closing::new(client::create(&config, Plain(Voice::new("admin")))?);
+    Renewal::new(&config).renew(admin.inner()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
     let new: Vec<NewTopic<'_>> = missing
         .iter()
         .map(|t| {
@@ -88,7 +95,7 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
     // The controller knows them; the brokers hear of them a moment later, and there is no event for that.
     let until = Instant::now() + SHOWN;
     loop {
-        let metadata = self::metadata(&admin)?;
+        let metadata = self::metadata(&asker)?;
         let mut hidden = None;
         for topic in &missing {
             if partitions(&metadata, &topic.name)?.is_none() {
@@ -104,9 +111,14 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
 }
 
 /// All topics in one request: one for each would each wait its time for a broker that is away.
-fn metadata(admin: &AdminClient<Plain>) -> Result<Metadata, ConnectError> {
-    let metadata = admin.inner().fetch_metadata(None, CALL);
-    metadata.map_err(|e| ConnectError::Unavailable(format!("can't ask for the topics: {e}")))
+fn metadata(asker: &BaseConsumer<Plain>) -> Result<Metadata, ConnectError> {
+    // Serves a token, where one is needed.
+    drop(asker.poll(Duration::ZERO));
+    asker.fetch_metadata(None, CALL).map_err(|error| {
+        client::listen(asker);
+        let error = asker.context().0.explain(&error);
+        ConnectError::Unavailable(format!("can't ask for the topics: {error}"))
+    })
 }
 
 /// The number of partitions, once all of them have a leader; `None` while the topic doesn't exist.

@@ -3,16 +3,21 @@
 //! The user's librdkafka properties come after our defaults and before what correctness depends on; the
 //! latter can't be overridden, only refused with the reason.
 
+use std::error::Error;
+use std::fmt::Display;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use rdkafka::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, error, info, warn};
 
-use super::ConnectError;
+use super::{ConnectError, token};
 use crate::config::plan::KafkaPlan;
 
 /// The properties that are ours, and why nobody else may set them.
@@ -33,6 +38,13 @@ const OURS: &[(&str, &str)] = &[
         "partition.assignment.strategy",
         "the host takes assignments as a whole, which the cooperative one does not give",
     ),
+    (
+        "enable.sasl.oauthbearer.unsecure.jwt",
+        "tokens come from the file that `sasl.oauthbearer.config` names",
+    ),
+    ("sasl.oauthbearer.method", "tokens come from the file that `sasl.oauthbearer.config` names"),
+    ("message.timeout.ms", "nobody waits longer than the host does for an answer"),
+    ("delivery.timeout.ms", "nobody waits longer than the host does for an answer"),
     ("isolation.level", "exactly once needs read_committed"),
     ("enable.idempotence", "exactly once needs it"),
     ("acks", "nothing counts as published before all replicas have it"),
@@ -75,7 +87,15 @@ impl Base {
                 ConnectError::Property { name: name.clone(), reason }
             })?;
         }
-        Ok(Self { bootstrap: bootstrap.into(), embedded, properties })
+        let base = Self { bootstrap: bootstrap.into(), embedded, properties };
+        let config = base.plain_client();
+        if token::needed(&config) {
+            token::read(config.get(token::PROPERTY)).map_err(|error| ConnectError::Property {
+                name: token::PROPERTY.into(),
+                reason: error.to_string(),
+            })?;
+        }
+        Ok(base)
     }
 
     /// For another process's broker, without credentials.
@@ -129,11 +149,6 @@ impl Base {
                 ("auto.offset.reset", "earliest"),
                 ("enable.auto.commit", "false"),
                 ("enable.auto.offset.store", "false"),
-                ("auto.offset.reset", "without a committed offset, the host goes to the beginning"),
-                (
-                    "partition.assignment.strategy",
-                    "the host takes assignments as a whole, which the cooperative one does not give",
-                ),
                 ("isolation.level", "read_committed"),
             ],
         );
@@ -177,11 +192,14 @@ pub(super) struct Voice {
     name: String,
     /// Says "can't reach" once, until something works again.
     down: AtomicBool,
+    /// Why brokers turn this client away: a wrong password, a certificate that nobody vouches for. What waits for
+    /// them only learns that time has run out.
+    turned_away: Mutex<Option<String>>,
 }
 
 impl Voice {
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), down: AtomicBool::new(false) }
+        Self { name: name.into(), down: AtomicBool::new(false), turned_away: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -219,21 +237,55 @@ impl Voice {
             Some(RDKafkaErrorCode::BrokerTransportFailure) => {
                 debug!(target: "wasmill::kafka", client, "{reason}");
             }
+            Some(
+                RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::UnsupportedSASLMechanism
+                | RDKafkaErrorCode::SSL,
+            ) => {
+                let mut turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
+                // It is tried again and again.
+                if turned_away.is_none() {
+                    warn!(target: "wasmill::kafka", client, "{reason}");
+                }
+                *turned_away = Some(reason.to_string());
+            }
             _ => warn!(target: "wasmill::kafka", client, "{reason}"),
         }
     }
 
+    /// `error`, and why, if that is known.
+    pub(super) fn explain(&self, error: &dyn Display) -> String {
+        match self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
+            Some(reason) => format!("{error}: {reason}"),
+            None => error.to_string(),
+        }
+    }
+
     pub(super) fn works(&self) {
-        if self.down.swap(false, Ordering::Relaxed) {
+        let was_turned_away =
+            self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
+        if self.down.swap(false, Ordering::Relaxed) || was_turned_away {
             info!(target: "wasmill::kafka", client = self.name, "a broker answers again");
         }
     }
+}
+
+/// Serves a client's log lines and errors, up to and after those of a request that failed just now.
+pub(super) fn listen(consumer: &BaseConsumer<Plain>) {
+    while consumer.poll(Duration::from_millis(20)).is_some() {}
 }
 
 /// The context of clients without callbacks of their own.
 pub(super) struct Plain(pub(super) Voice);
 
 impl ClientContext for Plain {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        Ok(token::read(config)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.0.log(level, facility, message);
     }

@@ -7,9 +7,11 @@
 //! after a timeout).
 
 use std::collections::VecDeque;
+use std::error::Error;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -20,7 +22,7 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use super::client::{self, Voice};
 use super::closing::Closing;
 use super::source::Membership;
-use super::{CALL, ConnectError, native, record};
+use super::{CALL, ConnectError, native, record, token};
 use crate::log::{self, Commit, CommitError};
 
 /// How long a dangling transaction may block readers, and the longest that a commit can take.
@@ -69,12 +71,16 @@ impl Committer {
     fn make(&self, config: &ClientConfig) -> Result<Closing<BaseProducer<Deliveries>>, ConnectError> {
         let context = Deliveries { voice: Voice::new(self.name.clone()), failed: Mutex::default() };
         let producer: Closing<BaseProducer<Deliveries>> = Closing::new(client::create(config, context)?);
+        // Who needs a token to log in asks for it by this queue.
+        producer.poll(Duration::ZERO);
         if self.transactional_id.is_some()
             && let Err(error) = producer.init_transactions(CALL)
         {
             return Err(match Fate::of(&error) {
                 Fate::Refused(reason) => ConnectError::Fatal(reason),
                 Fate::Fenced | Fate::Moved | Fate::Unpublishable | Fate::Unsure | Fate::Passing => {
+                    producer.poll(Duration::from_millis(50));
+                    let error = producer.context().voice.explain(&error);
                     ConnectError::Unavailable(format!("can't begin with transactions: {error}"))
                 }
             });
@@ -86,6 +92,8 @@ impl Committer {
         let Some(producer) = &self.producer else {
             return Err(Failed::of("publish")(KafkaError::Canceled));
         };
+        // After a long pause, a new token may be due.
+        producer.poll(Duration::ZERO);
         match self.transactional_id {
             Some(_) => transact(producer, commit, membership),
             None => publish_then_commit(producer, commit, membership),
@@ -391,6 +399,12 @@ impl Deliveries {
 }
 
 impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        Ok(token::read(config)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.voice.log(level, facility, message);
     }

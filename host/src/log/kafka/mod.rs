@@ -15,6 +15,7 @@ mod publisher;
 mod record;
 mod source;
 mod tail;
+mod token;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -158,8 +159,14 @@ impl Prober {
         drop(self.consumer.poll(Duration::ZERO));
         // Naming a topic keeps the answer small; it need not exist, and none is created by a consumer.
         match self.consumer.fetch_metadata(Some("__consumer_offsets"), timeout) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.to_string()),
+            Ok(_) => {
+                self.consumer.context().0.works();
+                Ok(())
+            }
+            Err(error) => {
+                client::listen(&self.consumer);
+                Err(self.consumer.context().0.explain(&error))
+            }
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The few librdkafka calls that rdkafka lacks or wraps too slowly.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
 use bytes::Bytes;
 use rdkafka::bindings as native;
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::message::BorrowedMessage;
@@ -64,6 +65,30 @@ pub(super) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool 
         let empty = CStr::from_ptr(id).is_empty();
         native::rd_kafka_mem_free(client, id.cast());
         !empty
+    }
+}
+
+/// Gives the client this token for its next connections.
+pub(super) fn set_token<C: ClientContext>(client: &Client<C>, token: &OAuthToken) -> Result<(), String> {
+    let text = |text: &str| CString::new(text).map_err(|error| error.to_string());
+    let (value, principal) = (text(&token.token)?, text(&token.principal_name)?);
+    let mut reason = [0; 512];
+    // SAFETY: the client lives; all pointers outlive the call, which copies; the reason ends with a null.
+    unsafe {
+        let code = native::rd_kafka_oauthbearer_set_token(
+            client.native_ptr(),
+            value.as_ptr(),
+            token.lifetime_ms,
+            principal.as_ptr(),
+            ptr::null_mut(),
+            0,
+            reason.as_mut_ptr(),
+            reason.len(),
+        );
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+            _ => Err(CStr::from_ptr(reason.as_ptr()).to_string_lossy().into_owned()),
+        }
     }
 }
 

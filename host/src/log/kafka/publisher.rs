@@ -1,21 +1,23 @@
 //! Publishing single records from async code: the HTTP ingress, which answers 2xx only after the broker.
 
+use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
-use rdkafka::producer::{BaseProducer, ProducerContext};
+use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use tokio::sync::oneshot;
 
 use super::client::{self, Base, Voice};
 use super::closing::Closing;
-use super::{ConnectError, native, record};
+use super::{ConnectError, native, record, token};
 use crate::event::{Position, Record};
 use crate::log::{Publish, PublishError, Publishing};
 
@@ -39,11 +41,9 @@ struct Polled {
 impl Publisher {
     pub(super) fn new(base: &Base, give_up: Duration) -> Result<Self, ConnectError> {
         let mut config = base.producer();
-        // Whoever asked repeats the request when there is no answer: a record that came late, after the first
-        // of them was answered, would be a second one. The other name of the property would override this.
-        config
-            .remove("delivery.timeout.ms")
-            .set("message.timeout.ms", give_up.as_millis().max(1).to_string());
+        // Whoever asked repeats the request when there is no answer: a record that came late, after the repetition,
+        // would be a second one.
+        config.set("message.timeout.ms", give_up.as_millis().max(1).to_string());
         let context = Acknowledgements(Voice::new("publisher"));
         let producer: Arc<BaseProducer<_>> = Arc::new(client::create(&config, context)?);
         let stop = Arc::new(AtomicBool::new(false));
@@ -75,7 +75,12 @@ impl Publish for Publisher {
                 .map_err(|(error, _)| publish_error(&error))?;
             match tokio::time::timeout(timeout, receiver).await {
                 Ok(Ok(Ok((partition, offset)))) => Ok(Position { topic: record.topic, partition, offset }),
-                Ok(Ok(Err(error))) => Err(publish_error(&error)),
+                Ok(Ok(Err(error))) => Err(match publish_error(&error) {
+                    PublishError::Unavailable(_) => {
+                        PublishError::Unavailable(self.polled.producer.context().0.explain(&error))
+                    }
+                    other => other,
+                }),
                 // The sender is dropped only with the producer.
                 Ok(Err(_)) => Err(PublishError::Unavailable("the publisher was closed".into())),
                 Err(_) => Err(PublishError::Unavailable(format!("no answer within {timeout:?}"))),
@@ -122,6 +127,12 @@ type Acknowledgement = Result<(i32, i64), KafkaError>;
 struct Acknowledgements(Voice);
 
 impl ClientContext for Acknowledgements {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        Ok(token::read(config)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.0.log(level, facility, message);
     }

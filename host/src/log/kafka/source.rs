@@ -5,11 +5,13 @@
 //! with the [`Membership`] of this one, which the broker checks (KIP-447).
 
 use std::collections::{HashSet, VecDeque};
+use std::error::Error;
 use std::mem;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -20,7 +22,7 @@ use tracing::{debug, info};
 use super::client::{self, Voice};
 use super::closing::Closing;
 use super::record::{self, Topics};
-use super::{CALL, ConnectError, native};
+use super::{CALL, ConnectError, native, token};
 use crate::event::TopicPartition;
 use crate::log::{self, Polled, SourceError};
 
@@ -171,7 +173,7 @@ impl log::Source for Source {
                         _ => SourceError::Fatal(reason),
                     });
                 }
-                Some(Err(error)) => match fate(&error) {
+                Some(Err(error)) => match fate(&error, &self.consumer.context().voice) {
                     None => {}
                     Some(error) if polled.events.is_empty() => return Err(error),
                     Some(error) => {
@@ -279,6 +281,12 @@ impl Group {
 }
 
 impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        Ok(token::read(config)?)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         self.voice.log(level, facility, message);
     }
@@ -326,7 +334,7 @@ impl ConsumerContext for Group {
 }
 
 /// What an error in place of a record means; `None` when librdkafka mends it without us.
-fn fate(error: &KafkaError) -> Option<SourceError> {
+fn fate(error: &KafkaError, voice: &Voice) -> Option<SourceError> {
     let code = error.rdkafka_error_code()?;
     match code {
         Code::TopicAuthorizationFailed => {
@@ -347,7 +355,7 @@ fn fate(error: &KafkaError) -> Option<SourceError> {
         | Code::UnsupportedSASLMechanism
         | Code::SSL
         | Code::UnknownTopicOrPartition
-        | Code::UnknownTopic => Some(SourceError::Unavailable(error.to_string())),
+        | Code::UnknownTopic => Some(SourceError::Unavailable(voice.explain(error))),
         // A lost connection, a moved leader, a coordinator on its way: the error callback has logged it.
         passing => {
             debug!(target: "wasmill::kafka", "{passing}");

@@ -13,6 +13,7 @@ use super::client::{self, Base, Plain, Voice};
 use super::closing::Closing;
 use super::native::{self, Next};
 use super::record::Topics;
+use super::token::Renewal;
 use super::{CALL, ConnectError};
 use crate::event::{Event, TopicPartition};
 use crate::log::SourceError;
@@ -33,6 +34,7 @@ pub enum Start {
 pub struct Tail {
     consumer: Closing<BaseConsumer<Plain>>,
     topics: Topics,
+    renewal: Renewal,
     /// Partitions whose end was not reached yet.
     behind: HashSet<TopicPartition>,
 }
@@ -46,6 +48,8 @@ impl Tail {
         config.set_log_level(RDKafkaLogLevel::Emerg);
         let consumer: Closing<BaseConsumer<Plain>> =
             Closing::new(client::create(&config, Plain(Voice::new("tail")))?);
+        let mut renewal = Renewal::new(&config);
+        renewal.renew(consumer.client()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
 
         let mut behind = HashSet::new();
         for topic in topics {
@@ -54,11 +58,14 @@ impl Tail {
         }
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
-        Ok(Self { consumer, topics: Topics::default(), behind })
+        Ok(Self { consumer, topics: Topics::default(), renewal, behind })
     }
 
     /// Takes what is there, at most `max` events; waits up to `wait` while there is nothing.
     pub fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Event>, SourceError> {
+        if let Err(error) = self.renewal.renew(self.consumer.client()) {
+            tracing::warn!(target: "wasmill::kafka", client = "tail", "no new token: {error}");
+        }
         let mut events = Vec::new();
         let mut wait = wait;
         while events.len() < max {
