@@ -10,15 +10,18 @@ default:
     @just --list --unsorted
 
 # Build everything and run the order pipeline, on the brokers of pipeline.toml (embedded); `just up kafka`: on `just kafka`
-up broker="" *args: build
+up *args:
     #!/usr/bin/env bash
     set -euo pipefail
-    case "{{ broker }}" in
-        "") exec target/release/wasmill run {{ args }} ;;
-        embedded) exec target/release/wasmill run --brokers embedded {{ args }} ;;
-        kafka) exec target/release/wasmill run --brokers 127.0.0.1:9092 {{ args }} ;;
-        *) echo "just up takes nothing, 'embedded' or 'kafka', not '{{ broker }}'" >&2; exit 2 ;;
+    args=({{ args }})
+    case "${args[0]:-}" in
+        kafka) args=(--brokers 127.0.0.1:9092 "${args[@]:1}") ;;
+        embedded) args=(--brokers embedded "${args[@]:1}") ;;
+        "" | -*) ;;
+        *) echo "just up takes 'kafka' or 'embedded', and what \`wasmill run\` takes; not '${args[0]}'" >&2; exit 2 ;;
     esac
+    just build
+    exec target/release/wasmill run "${args[@]}"
 
 # Build the host and the components
 build: preflight

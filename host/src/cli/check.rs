@@ -117,7 +117,7 @@ fn summary(plan: &Plan) -> String {
         Brokers::Embedded => "the embedded broker",
         Brokers::Addresses(addresses) => addresses,
     };
-    format!("{} is fine: {} topics on {brokers}\n{}", plan.name, plan.topics.len(), table.trim_fmt())
+    format!("{} can run: {} topics on {brokers}\n{}", plan.name, plan.topics.len(), table.trim_fmt())
 }
 
 fn list(topics: &[std::sync::Arc<str>]) -> String {
@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "shop is fine: 6 topics on kafka:9092",
+                "shop can run: 6 topics on kafka:9092",
                 "/readings HTTP → readings",
                 "end b → nothing wasmill.shop.end",
                 "format readings → mails, b wasmill.shop.format",

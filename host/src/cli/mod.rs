@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use miette::MietteHandlerOpts;
 
 use crate::config::{self, Loaded, Overrides};
 use crate::telemetry::{self, LogFormat};
@@ -62,10 +63,14 @@ pub fn main() -> ExitCode {
     // The other verbs speak for themselves: of the log they show what went wrong.
     let level = if matches!(verb, Verb::Run(_)) { "info" } else { "warn" };
     telemetry::init(log_format, level);
+    // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
+    let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
     let result = match verb {
         Verb::Run(args) => pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
         Verb::Check(args) => check::run(&pipeline.config, &pipeline.overrides(), &args),
-        Verb::Invoke(args) => pipeline.load().and_then(|loaded| invoke::run(&loaded.plan, args)),
+        Verb::Invoke(args) => {
+            pipeline.without_broker().load().and_then(|loaded| invoke::run(&loaded.plan, args))
+        }
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
     };
@@ -76,6 +81,12 @@ pub fn main() -> ExitCode {
 }
 
 impl Pipeline {
+    /// For verbs that reach no broker, so that the file needn't name one.
+    fn without_broker(mut self) -> Self {
+        self.brokers.get_or_insert_with(|| "embedded".into());
+        self
+    }
+
     fn overrides(&self) -> Overrides {
         Overrides { brokers: self.brokers.clone(), instance: self.instance.clone() }
     }

@@ -36,7 +36,8 @@ impl<'t> Document<'t> {
     pub(super) fn parse(text: &'t Arc<Text>) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text.as_str());
         let mut document = Self { text, root, problems: Vec::new() };
-        for error in errors {
+        // One: those that come after it mostly follow from it.
+        if let Some(error) = errors.first() {
             document.problem(error.span(), Severity::Error, format!("not TOML: {}", error.message()), None);
         }
         document

@@ -47,6 +47,7 @@ pub enum Ended {
 pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     let plan = &loaded.plan;
     // Whatever can be wrong is found before anything is started.
+    info!("compiling {} components", plan.handlers.len());
     let versions = load_versions(loaded)?;
     let runtime = runtime()?;
     let listener = plan.http.as_ref().map(|http| bind(&runtime, http)).transpose()?;
@@ -84,7 +85,13 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
         info!("running {} handlers and {} sinks", plan.handlers.len(), plan.sinks.len());
     }
 
-    while !stop.wait(Duration::from_secs(3600)) {}
+    let mut ready = false;
+    while !stop.wait(Duration::from_millis(200)) {
+        if !ready && status.report().ready {
+            ready = true;
+            info!("ready");
+        }
+    }
     let late = threads.join(DRAIN);
     if let Some(server) = server
         && let Err(error) = runtime.block_on(server).into_diagnostic().and_then(|it| it.into_diagnostic())
@@ -117,7 +124,8 @@ fn runtime() -> miette::Result<Runtime> {
 fn bind(runtime: &Runtime, plan: &HttpPlan) -> miette::Result<(tokio::net::TcpListener, SocketAddr)> {
     let listener = runtime.block_on(tokio::net::TcpListener::bind(plan.listen)).map_err(|error| {
         miette!(
-            help = "another process may have the port; choose another one with `listen` in [http]",
+            help = "another process has the port, perhaps another host: choose another one with `listen` in [http]; in the \
+                    pipeline that ships, by WASMILL_LISTEN",
             "can't listen on {}: {error}",
             plan.listen
         )
