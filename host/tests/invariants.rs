@@ -46,7 +46,7 @@ fn found(such: impl Fn(&str) -> bool) -> Vec<String> {
 }
 
 fn is_comment(place: &str) -> bool {
-    place.splitn(3, ": ").nth(1).is_some_and(|text| text.starts_with("//"))
+    place.split(": ").nth(1).is_some_and(|text| text.starts_with("//"))
 }
 
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
