@@ -18,6 +18,8 @@ struct Inner {
     started: Instant,
     pipeline: String,
     broker: BrokerStatus,
+    /// Questions in a row that the broker did not answer.
+    unanswered: u32,
     /// Why there are no subscribers yet.
     starting: Option<&'static str>,
     subscribers: BTreeMap<String, Subscriber>,
@@ -107,6 +109,7 @@ impl Status {
                     reachable: false,
                     error: Some("not contacted yet".into()),
                 },
+                unanswered: 0,
                 starting: Some("the topics are not ready yet"),
                 subscribers: BTreeMap::new(),
             })),
@@ -121,7 +124,13 @@ impl Status {
     pub fn broker_answered(&self, answer: Result<(), String>) {
         let mut inner = self.lock();
         inner.broker.reachable = answer.is_ok();
+        inner.unanswered = if answer.is_ok() { 0 } else { inner.unanswered + 1 };
         inner.broker.error = answer.err();
+    }
+
+    /// Whether the broker is known to be away. One question without an answer is no proof.
+    pub fn broker_away(&self) -> bool {
+        self.lock().unanswered >= 2
     }
 
     /// Every subscriber is added.

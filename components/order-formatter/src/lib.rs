@@ -4,6 +4,7 @@
 //! doesn't add up is rejected with the path of the item that is to blame.
 
 mod money;
+mod whole;
 
 use std::borrow::Cow;
 
@@ -27,6 +28,7 @@ struct Order<'a> {
     items: Vec<Item<'a>>,
     #[serde(borrow)]
     currency: Cow<'a, str>,
+    #[serde(default, deserialize_with = "whole::optional")]
     placed_at_us: Option<u64>,
     #[serde(borrow)]
     payment: Option<&'a RawValue>,
@@ -50,7 +52,9 @@ struct Item<'a> {
     sku: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
     name: Option<Cow<'a, str>>,
+    #[serde(deserialize_with = "whole::number")]
     quantity: u64,
+    #[serde(deserialize_with = "whole::number")]
     unit_price_cents: u64,
 }
 

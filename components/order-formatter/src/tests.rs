@@ -119,10 +119,10 @@ fn absurd_quantities_are_rejected_and_the_item_is_named() {
     );
     assert!(
         reason(&with("/items/1/quantity", json!(1e30)))
-            .starts_with("items[1].quantity: invalid type: floating")
+            .starts_with("items[1].quantity: invalid value: floating")
     );
     assert!(reason(&with("/items/0/quantity", json!(-1))).starts_with("items[0].quantity: invalid value"));
-    assert!(reason(&with("/items/0/quantity", json!(1.5))).starts_with("items[0].quantity: invalid type"));
+    assert!(reason(&with("/items/0/quantity", json!(1.5))).starts_with("items[0].quantity: invalid value"));
     assert_eq!(reason(&with("/items/0/quantity", json!(0))), "items[0].quantity: must be at least 1");
 }
 

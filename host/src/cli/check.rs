@@ -46,13 +46,13 @@ pub(super) fn run(path: &Path, overrides: &Overrides, args: &Args) -> miette::Re
             errors: errors.iter().map(Finding::from).collect(),
             warnings: warnings.iter().map(Finding::from).collect(),
         };
-        println!("{}", serde_json::to_string_pretty(&verdict).into_diagnostic()?);
+        answer!("{}", serde_json::to_string_pretty(&verdict).into_diagnostic()?);
     } else {
         if let Some(plan) = plan.filter(|_| ok) {
-            println!("{}", summary(&plan));
+            answer!("{}", summary(&plan));
         }
         for problem in errors.into_iter().chain(warnings) {
-            eprintln!("{:?}", Report::new(problem));
+            tell!("{:?}", Report::new(problem));
         }
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })

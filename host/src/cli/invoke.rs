@@ -69,7 +69,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let default_topic = handler.publish.first().map_or("", |topic| topic);
     let report = Report::new(default_topic, &events, &outcomes, usage);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+        answer!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {
         report.print();
     }

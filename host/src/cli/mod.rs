@@ -1,6 +1,16 @@
 //! The command line: one file a verb. What was asked for goes to standard output, all else to standard
 //! error; the exit code is 0, 1 (it didn't work) or 2 (usage).
 
+/// Prints a line of what was asked for.
+macro_rules! answer {
+    ($($line:tt)*) => { $crate::cli::line(std::io::stdout().lock(), format_args!($($line)*)) };
+}
+
+/// Prints a line to the person at the terminal.
+macro_rules! tell {
+    ($($line:tt)*) => { $crate::cli::line(std::io::stderr().lock(), format_args!($($line)*)) };
+}
+
 mod check;
 mod host;
 mod invoke;
@@ -8,6 +18,8 @@ mod run;
 mod simulate;
 mod trace;
 
+use std::fmt;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,6 +69,13 @@ enum Verb {
     Trace(trace::Args),
 }
 
+/// Where nobody reads on (`| head`) or the disk is full there is nobody to complain to, either.
+fn line(mut to: impl Write, line: fmt::Arguments<'_>) {
+    if writeln!(to, "{line}").is_err() {
+        std::process::exit(1);
+    }
+}
+
 /// The whole program.
 pub fn main() -> ExitCode {
     let Cli { pipeline, log_format, verb } = Cli::parse();
@@ -75,7 +94,7 @@ pub fn main() -> ExitCode {
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
     };
     result.unwrap_or_else(|report| {
-        eprintln!("{report:?}");
+        tell!("{report:?}");
         ExitCode::FAILURE
     })
 }
@@ -94,7 +113,7 @@ impl Pipeline {
     fn load(&self) -> miette::Result<Loaded> {
         let mut loaded = config::load(&self.config, &self.overrides())?;
         for warning in loaded.warnings.drain(..) {
-            eprintln!("{:?}", miette::Report::new(warning));
+            tell!("{:?}", miette::Report::new(warning));
         }
         Ok(loaded)
     }

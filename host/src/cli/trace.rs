@@ -59,12 +59,12 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let hops = hops(&events);
     if args.json {
         let trace = Trace { key: &args.key, records_read: read, hops: &hops };
-        println!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
+        answer!("{}", serde_json::to_string_pretty(&trace).into_diagnostic()?);
     } else if !hops.is_empty() {
-        println!("{}", table(&hops));
+        answer!("{}", table(&hops));
     }
     if hops.is_empty() {
-        eprintln!(
+        tell!(
             "no record has the key {:?}: {read} records read, in {}\n\
              (keys are compared byte by byte; old records may be gone, by the topics' retention)",
             args.key,

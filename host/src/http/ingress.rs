@@ -26,12 +26,14 @@ use super::idempotency::{Claim, Fingerprint, Outcome};
 use super::view::View;
 use crate::event::{Position, Record};
 use crate::log::{Publish, PublishError};
+use crate::status::Status;
 
 /// Records on their way to the broker, at most; more requests get 503 at once.
 const SLOTS: u32 = 2048;
 
 pub(super) struct Ingress {
     publisher: Arc<dyn Publish>,
+    status: Status,
     view: View,
     timeout: Duration,
     slots: Arc<Semaphore>,
@@ -58,14 +60,21 @@ pub(super) enum SubmitError {
     KeyTaken,
     #[error("idempotency keys are still being read back from the topics")]
     Rebuilding,
+    /// Nothing was published, because the broker does not answer.
+    #[error("the broker is away")]
+    Away,
 }
 
 impl Ingress {
-    pub(super) fn new(publisher: Arc<dyn Publish>, view: View, timeout: Duration) -> Self {
-        Self { publisher, view, timeout, slots: Arc::new(Semaphore::new(SLOTS as usize)) }
+    pub(super) fn new(publisher: Arc<dyn Publish>, view: View, status: Status, timeout: Duration) -> Self {
+        Self { publisher, view, status, timeout, slots: Arc::new(Semaphore::new(SLOTS as usize)) }
     }
 
     pub(super) async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
+        // A record would wait in the producer's queue, and its client in the dark.
+        if self.status.broker_away() {
+            return Err(SubmitError::Away);
+        }
         let fresh = |position| Receipt { position, replayed: false };
         let Some((key, fingerprint)) = submission.idempotency.clone() else {
             let (done, outcome) = watch::channel(None);

@@ -72,7 +72,8 @@ impl App {
     /// Until it says that the view has caught up, the ingress holds back what would need to know the past.
     pub fn new(plan: &HttpPlan, status: Status, publisher: impl Publish) -> Result<(Self, View), AppError> {
         let view = View::new(&plan.resources);
-        let ingress = Arc::new(Ingress::new(Arc::new(publisher), view.clone(), plan.body_timeout));
+        let ingress =
+            Arc::new(Ingress::new(Arc::new(publisher), view.clone(), status.clone(), plan.body_timeout));
         let description = openapi::describe(plan);
 
         let mut router = Router::new()

@@ -250,7 +250,10 @@ fn record_headers(method: &Method, request: &HeaderMap, idempotency_key: Option<
 /// What the broker said goes to the log, not to the client: it may name hosts and users.
 fn refusal(error: SubmitError) -> Problem {
     match &error {
-        SubmitError::Publish(PublishError::Overloaded) | SubmitError::KeyTaken | SubmitError::Rebuilding => {
+        SubmitError::Publish(PublishError::Overloaded)
+        | SubmitError::KeyTaken
+        | SubmitError::Rebuilding
+        | SubmitError::Away => {
             tracing::debug!(%error, "a request was not accepted");
         }
         SubmitError::Publish(_) => tracing::warn!(%error, "a request was not accepted"),
@@ -285,6 +288,11 @@ fn refusal(error: SubmitError) -> Problem {
             "This Idempotency-Key belongs to another request",
         )
         .detail("Its first request had another method, id or body. Take a new key for a new request."),
+        SubmitError::Away => {
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "broker-away", "The broker can't be reached")
+                .detail("Nothing was published.")
+                .retry_after(5)
+        }
         SubmitError::Rebuilding => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "rebuilding",

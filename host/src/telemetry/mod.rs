@@ -18,7 +18,11 @@ pub enum LogFormat {
 pub fn init(format: LogFormat, level: &str) {
     let chosen = std::env::var_os("WASMILL_LOG").unwrap_or_default();
     let (filter, fault) = filter(&chosen.to_string_lossy(), level);
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A line that can't be written (a full disk) is dropped. Telling so would print to the same place and panic.
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     match format {
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

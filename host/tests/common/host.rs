@@ -51,9 +51,20 @@ pub(crate) struct Host {
 impl Host {
     /// Starts `wasmill run` in the pipeline's folder, listening on a free port.
     pub(crate) fn start(pipeline: &Pipeline, brokers: &str, instance: &str, env: &[(&str, &str)]) -> Self {
+        let log = pipeline.path().join(format!("{instance}.log"));
+        let file = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
+        Self::start_logging_to(pipeline, brokers, instance, env, file)
+    }
+
+    pub(crate) fn start_logging_to(
+        pipeline: &Pipeline,
+        brokers: &str,
+        instance: &str,
+        env: &[(&str, &str)],
+        file: fs::File,
+    ) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let log = pipeline.path().join(format!("{instance}.log"));
-        let file = fs::OpenOptions::new().create(true).append(true).open(&log).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_wasmill"))
             .args(["run", "--brokers", brokers, "--instance", instance])
             .current_dir(pipeline.path())

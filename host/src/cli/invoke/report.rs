@@ -74,27 +74,27 @@ impl Report {
 
     pub(super) fn print(&self) {
         for event in &self.events {
-            println!("{}", event.position);
+            answer!("{}", event.position);
             for output in &event.outputs {
                 let key = output.key.as_deref().unwrap_or("(no key)");
-                println!(
+                answer!(
                     "  -> {} {key} {}",
                     output.topic,
                     output.payload.as_ref().map_or("(null)", Payload::text)
                 );
                 for (name, value) in &output.headers {
-                    println!("     {name}: {value}");
+                    answer!("     {name}: {value}");
                 }
             }
             if let Some(failure) = &event.failure {
-                println!("  {}: {}", failure.kind, failure.message.replace('\n', "\n  "));
+                answer!("  {}: {}", failure.kind, failure.message.replace('\n', "\n  "));
                 for frame in failure.backtrace.iter().flat_map(|frames| frames.lines()) {
-                    println!("  {frame}");
+                    answer!("  {frame}");
                 }
             }
         }
         let outputs: usize = self.events.iter().map(|event| event.outputs.len()).sum();
-        eprintln!(
+        tell!(
             "{} events: {outputs} outputs, {} failed; {} calls, {:.3} ms, {} of memory at most",
             self.events.len(),
             self.failed,

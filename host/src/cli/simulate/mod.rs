@@ -111,9 +111,9 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
 
     let report = Report::new(&journeys, seed, start.elapsed());
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
+        answer!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {
-        println!("{report}");
+        answer!("{report}");
     }
     Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -161,6 +161,21 @@ async fn each_failure_to_publish_says_what_the_client_may_do() {
 }
 
 #[tokio::test]
+async fn while_the_broker_is_known_to_be_away_nothing_is_taken_and_the_answer_is_quick() {
+    let server = server().await;
+    let away = || server.status.broker_answered(Err("connection refused by internal-broker".into()));
+    away();
+    assert_eq!(server.post(r#"{"grams":1}"#).await.status, StatusCode::CREATED, "once is no proof");
+    away();
+    let answer = server.post(r#"{"grams":1}"#).await;
+    assert_eq!((answer.status.as_u16(), &*answer.problem()), (503, "broker-away"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(server.broker.events().len(), 1);
+    server.status.broker_answered(Ok(()));
+    assert_eq!(server.post(r#"{"grams":1}"#).await.status, StatusCode::CREATED);
+}
+
+#[tokio::test]
 async fn wrong_paths_and_methods_are_problems_too() {
     let server = server().await;
     for path in ["/", "/nothing", "/parcels/", "/parcels/a/b"] {

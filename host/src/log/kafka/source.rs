@@ -173,16 +173,19 @@ impl log::Source for Source {
                         _ => SourceError::Fatal(reason),
                     });
                 }
-                Some(Err(error)) => match fate(&error, &self.consumer.context().voice) {
-                    None => {}
-                    Some(error) if polled.events.is_empty() => return Err(error),
-                    Some(error) => {
+                // Of several errors the last one counts, told when what came with them is handled.
+                Some(Err(error)) => {
+                    if let Some(error) = fate(&error, &self.consumer.context().voice) {
                         self.held = Some(error);
-                        break;
                     }
-                },
+                }
             }
             wait = Duration::ZERO;
+        }
+        if polled.events.is_empty()
+            && let Some(error) = self.held.take()
+        {
+            return Err(error);
         }
         if !polled.events.is_empty() {
             self.consumer.context().voice.works();
@@ -349,14 +352,14 @@ fn fate(error: &KafkaError, voice: &Voice) -> Option<SourceError> {
              it joins again"
                 .into(),
         )),
-        Code::AllBrokersDown
-        | Code::Authentication
+        Code::Authentication
         | Code::SaslAuthenticationFailed
         | Code::UnsupportedSASLMechanism
         | Code::SSL
         | Code::UnknownTopicOrPartition
         | Code::UnknownTopic => Some(SourceError::Unavailable(voice.explain(error))),
-        // A lost connection, a moved leader, a coordinator on its way: the error callback has logged it.
+        // Lost connections, a moved leader, a coordinator on its way: the error callback has logged it. There is
+        // one of these for each attempt to connect, and records wait behind them: none may cost a pause.
         passing => {
             debug!(target: "wasmill::kafka", "{passing}");
             None
