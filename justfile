@@ -41,7 +41,9 @@ components: toolchain
     done
 
 # Every test: pure, simulated, and on a real Apache Kafka, SMTP server and components
-test: build
+test: preflight
+    # Builds the host and the components by itself: `build` first would compile wasmtime once more, because with the
+    # whole workspace its dependencies have other features.
     cargo test --release --locked --workspace
 
 # Exactly what CI runs
