@@ -26,6 +26,9 @@ use super::{CALL, ConnectError, native, token};
 use crate::event::TopicPartition;
 use crate::log::{self, Polled, SourceError};
 
+/// Answers that a rewind looks through, at most, to serve the rebalances among them.
+const STALE: usize = 1000;
+
 pub struct Source {
     consumer: Closing<Member>,
     config: ClientConfig,
@@ -132,6 +135,16 @@ impl Source {
         }
     }
 
+    /// What an error means after which librdkafka's consumer is of no more use.
+    fn ended(&mut self, code: Code) -> SourceError {
+        let told = self.consumer.client().fatal_error();
+        let reason = told.map_or_else(|| code.to_string(), |(_, text)| text);
+        match code {
+            Code::FencedInstanceId => self.fenced(&reason),
+            _ => SourceError::Fatal(reason),
+        }
+    }
+
     fn assignment(&self) -> Result<TopicPartitionList, SourceError> {
         self.consumer.assignment().map_err(|e| SourceError::Unavailable(e.to_string()))
     }
@@ -161,18 +174,8 @@ impl log::Source for Source {
                     polled.events.push(self.topics.event(&message));
                 }
                 None => break,
-                Some(Err(KafkaError::MessageConsumptionFatal(code))) => {
-                    let reason = self
-                        .consumer
-                        .client()
-                        .fatal_error()
-                        .map_or_else(|| code.to_string(), |(_, text)| text);
-                    // The events of this poll come again, to whomever the group gives them.
-                    return Err(match code {
-                        Code::FencedInstanceId => self.fenced(&reason),
-                        _ => SourceError::Fatal(reason),
-                    });
-                }
+                // The events of this poll come again, to whomever the group gives them.
+                Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(self.ended(code)),
                 // Of several errors the last one counts, told when what came with them is handled.
                 Some(Err(error)) => {
                     if let Some(error) = fate(&error, &self.consumer.context().voice) {
@@ -215,6 +218,17 @@ impl log::Source for Source {
     }
 
     fn rewind(&mut self) -> Result<(), SourceError> {
+        // Only a poll serves rebalances. After an outage the group waits for this member to give its
+        // partitions back, and answers nothing before. What comes out is polled again after the seek.
+        self.consumer.pause(&self.assignment()?).map_err(|e| SourceError::Unavailable(e.to_string()))?;
+        // Partitions that are assigned just then are not paused: their events must not keep us here.
+        for _ in 0..STALE {
+            let Some(stale) = self.consumer.poll(Duration::ZERO) else { break };
+            if let Err(KafkaError::MessageConsumptionFatal(code)) = stale {
+                drop(stale);
+                return Err(self.ended(code));
+            }
+        }
         let assignment = self.assignment()?;
         if assignment.count() == 0 {
             return Ok(());
