@@ -4,8 +4,8 @@
 //! answered from a view that the process rebuilds from the topics. No domain word here: what a body must
 //! look like is the schema's business, what becomes of it the handlers'.
 //!
-//! The order of things for a write: [`resources`] checks the request, [`ingress`] publishes it once,
-//! asking [`idempotency`] whether it is a repetition, and [`view`] shows what came of it.
+//! The order of things for a write: `resources` checks the request, `ingress` publishes it once,
+//! asking `idempotency` whether it is a repetition, and `view` shows what came of it.
 
 mod idempotency;
 mod ingress;

@@ -26,7 +26,7 @@ const MAX_HEADER_BYTES: usize = 16 * 1024;
 /// How long requests under way may take to end once the shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Serves until `shutdown` completes, then answers what is under way, for [`DRAIN`] at most, and closes.
+/// Serves until `shutdown` completes, then answers what is under way, for `DRAIN` at most, and closes.
 /// Records on their way to the broker are waited for as well, also those whose clients have gone.
 pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
     let slots = Arc::new(Semaphore::new(app.max_connections));

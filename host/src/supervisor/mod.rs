@@ -2,8 +2,8 @@
 //! the last.
 //!
 //! Only it touches signals, and only it starts threads: one for each shard (`subscriber`), those that create
-//! topics, watch the broker and feed the HTTP view (`jobs`), and a small tokio runtime for HTTP. All of them end by one [`Stop`], and all are
-//! joined, under one deadline.
+//! topics, watch the broker and feed the HTTP view (`jobs`), and a small tokio runtime for HTTP. All of them end
+//! by one `Stop`, and all are joined, under one deadline.
 
 mod jobs;
 mod run;
