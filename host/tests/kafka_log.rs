@@ -11,7 +11,7 @@ use bytes::Bytes;
 use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicPlan};
 use wasmill::event::{Event, Header, Record, TopicPartition};
 use wasmill::log::kafka::{Cluster, Committer, ConnectError, Membership, Source, Start};
-use wasmill::log::{Commit, CommitError, Committer as _, Publish, PublishError, Source as _, SourceError};
+use wasmill::log::{Commit, CommitError, Committer as _, LogError, Publish, PublishError, Source as _};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -247,7 +247,7 @@ fn of_two_members_with_one_instance_name_one_stops_and_says_why() {
     let mut said = None;
     wait_for("an end", || {
         for source in [&mut newer, &mut older] {
-            if let Err(SourceError::Fatal(reason)) = source.poll(1, Duration::from_millis(50)) {
+            if let Err(LogError::Fatal(reason)) = source.poll(1, Duration::from_millis(50)) {
                 said = Some(reason);
             }
         }
@@ -278,6 +278,35 @@ fn paused_partitions_wait_and_a_rewind_resumes_them() {
     source.resume(&input).expect("a resume");
     let (next, _) = poll_until(&mut source, 1);
     assert_eq!(payloads(&next), ["3"]);
+}
+
+#[test]
+fn offsets_that_a_transaction_holds_for_long_are_told_with_a_remedy() {
+    let t = Topics::new(kafka::broker(), 1);
+    let cluster = t.cluster("one");
+    publish(&cluster, &[record(&t.input, 1)]);
+    let held = foreign::hold_offsets(kafka::broker(), &t.group(), &t.input);
+    let (_committer, mut source) = t.shard(&cluster, 0);
+    let mut said = None;
+    wait_for("a complaint", || match source.poll(10, Duration::from_millis(100)) {
+        Ok(polled) => {
+            assert!(polled.events.is_empty(), "where to begin is not known yet");
+            false
+        }
+        Err(error) => {
+            said = Some(error.to_string());
+            true
+        }
+    });
+    let said = said.expect("a reason");
+    assert!(said.contains(&t.group()) && said.contains("kafka-transactions.sh"), "{said}");
+    held.abort();
+    let mut events = Vec::new();
+    wait_for("the event", || {
+        events = source.poll(1, Duration::from_millis(100)).map_or(vec![], |polled| polled.events);
+        !events.is_empty()
+    });
+    assert_eq!(payloads(&events), ["1"]);
 }
 
 #[test]
@@ -370,7 +399,7 @@ async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_wh
     let started = Instant::now();
     let answer = publisher.publish(record(&t.input, 2), Duration::from_secs(1)).await;
     assert!(matches!(answer, Err(PublishError::Unavailable(_))), "{answer:?}");
-    assert!(matches!(source.rewind(), Err(SourceError::Unavailable(_))));
+    assert!(matches!(source.rewind(), Err(LogError::Unavailable(_))));
     assert!(prober.ping(Duration::from_secs(1)).is_err());
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 
@@ -543,10 +572,14 @@ impl Topics {
     }
 
     fn shard(&self, cluster: &Cluster, shard: u32) -> (Committer, Source) {
-        let group = format!("wasmill.{}.h", self.pipeline);
         let committer = cluster.committer("h", shard).expect("a committer");
-        let source = cluster.source(&group, "h", shard, std::slice::from_ref(&self.input)).expect("a source");
+        let topics = std::slice::from_ref(&self.input);
+        let source = cluster.source(&self.group(), "h", shard, topics).expect("a source");
         (committer, source)
+    }
+
+    fn group(&self) -> String {
+        format!("wasmill.{}.h", self.pipeline)
     }
 }
 
@@ -610,8 +643,9 @@ mod foreign {
     use rdkafka::bindings::{self as native, rd_kafka_vtype_t as vtype};
     use rdkafka::client::DefaultClientContext;
     use rdkafka::error::IsError;
+    use rdkafka::consumer::{BaseConsumer, Consumer};
     use rdkafka::producer::{BaseProducer, Producer};
-    use rdkafka::{ClientConfig, config::FromClientConfig};
+    use rdkafka::{ClientConfig, Offset, TopicPartitionList, config::FromClientConfig};
 
     use super::DEADLINE;
 
@@ -625,6 +659,30 @@ mod foreign {
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let created = runtime.block_on(admin.create_topics([&topic], &AdminOptions::new()));
         created.expect("an answer").remove(0).expect("a topic");
+    }
+
+    /// An open transaction that has moved a group's offset.
+    pub(super) struct Held(BaseProducer);
+
+    impl Held {
+        pub(super) fn abort(self) {
+            self.0.abort_transaction(DEADLINE).expect("an answer");
+        }
+    }
+
+    pub(super) fn hold_offsets(broker: &str, group: &str, topic: &str) -> Held {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", broker);
+        let member: BaseConsumer = config.clone().set("group.id", group).create().expect("a consumer");
+        let producer: BaseProducer =
+            config.set("transactional.id", format!("holds-{group}")).create().expect("a producer");
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, 0, Offset::Offset(1)).expect("an offset");
+        producer.init_transactions(DEADLINE).expect("a start");
+        producer.begin_transaction().expect("a transaction");
+        let metadata = member.group_metadata().expect("a group");
+        producer.send_offsets_to_transaction(&offsets, &metadata, DEADLINE).expect("an answer");
+        Held(producer)
     }
 
     /// By the native interface, because rdkafka's takes only UTF-8.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use common::host::{Host, Pipeline, until};
 use common::http;
-use common::kafka::Broker;
+use common::kafka::{Broker, free_port};
 use common::smtp::SmtpServer;
 use serde_json::{Value, json};
 use wasmill::config::plan::{Brokers, KafkaPlan};
@@ -380,6 +380,37 @@ fn a_second_host_shares_the_work_and_takes_over_within_15_seconds_of_a_kill() {
 fn keys_with_orders_since(brokers: &str, number: u64) -> BTreeMap<String, u64> {
     let newest = numbers(brokers, "emails").into_iter().map(|(key, all)| (key, all[all.len() - 1]));
     newest.filter(|&(_, newest)| newest > number).collect()
+}
+
+#[test]
+fn a_host_goes_on_by_itself_when_the_broker_is_back() {
+    let _alone = alone();
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let kafka = Broker::start_with(data.path(), port);
+    let brokers = kafka.address.clone();
+    let pipeline = Pipeline::shipped(|text| text);
+    let mut host = Host::start(&pipeline, &brokers, "one", &[]);
+    host.ready();
+    let through = |host: &Host, count: usize| {
+        let answer = http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
+        assert_eq!(answer.status, 201, "{}\n{}", answer.body, host.log());
+        until(Duration::from_secs(90), || pipeline.eml_files().len() == count)
+            .unwrap_or_else(|()| panic!("e-mail {count} is missing\n{}", host.log()));
+    };
+    through(&host, 1);
+    kafka.kill();
+    let ready = |host: &Host, status| {
+        until(Duration::from_secs(90), || {
+            http::get(&host.url("/readyz")).is_some_and(|answer| answer.status == status)
+        })
+        .unwrap_or_else(|()| panic!("/readyz is not {status}\n{}", host.log()));
+    };
+    ready(&host, 503);
+    // Long enough for many attempts to connect, each of which leaves an error behind.
+    until(Duration::from_secs(15), || false).unwrap_err();
+    let _kafka = Broker::start_with(data.path(), port);
+    ready(&host, 200);
+    through(&host, 2);
 }
 
 #[test]

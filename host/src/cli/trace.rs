@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::config::plan::Plan;
 use crate::event::headers::{DIGEST, HANDLER, SOURCE};
 use crate::event::{Event, header};
-use crate::log::SourceError;
+use crate::log::LogError;
 use crate::log::kafka::{Start, Tail};
 use crate::shard::dead_letter::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
 
@@ -83,8 +83,8 @@ fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> 
     while !tail.caught_up() {
         let events = match tail.poll(10_000, Duration::from_millis(100)) {
             Ok(events) => events,
-            Err(SourceError::Unavailable(_)) => Vec::new(),
-            Err(error @ SourceError::Fatal(_)) => return Err(error).into_diagnostic(),
+            Err(LogError::Unavailable(_)) => Vec::new(),
+            Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
         };
         if !events.is_empty() {
             last_news = Instant::now();

@@ -26,19 +26,19 @@ pub trait Source {
     /// repeats until [`rewind`](Self::rewind). Also what keeps the group membership alive.
     ///
     /// Events of partitions that were revoked meanwhile are not in the answer.
-    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, SourceError>;
+    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, LogError>;
 
     /// The membership that events polled so far were polled under.
     fn membership(&self) -> Self::Membership;
 
     /// Stops fetching these partitions until [`resume`](Self::resume). Their position stays.
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError>;
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
 
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError>;
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
 
     /// Goes back to the committed offsets of every assigned partition (their beginning where there is
     /// none), and resumes them all. What was polled and not committed comes again.
-    fn rewind(&mut self) -> Result<(), SourceError>;
+    fn rewind(&mut self) -> Result<(), LogError>;
 
     /// Leaves the group, so that others take over at once; gives up after `deadline`.
     fn close(self, deadline: Duration);
@@ -70,17 +70,22 @@ impl Commit {
 pub trait Committer {
     type Membership;
 
+    /// Ends what a failed commit left open, where [`commit`](Self::commit) could not: until then, committed offsets
+    /// are unstable and a [`Source::rewind`] waits for them.
+    fn recover(&mut self) -> Result<(), LogError>;
+
     /// All of `commit` or nothing. Returns when the broker has answered; after an error the transaction
-    /// is aborted (or will be, by the broker, at its timeout) and the committer is ready for another.
+    /// is aborted (or will be, by [`recover`](Self::recover) or by the broker at its timeout) and the committer is
+    /// ready for another.
     fn commit(&mut self, commit: &Commit, membership: &Self::Membership) -> Result<(), CommitError>;
 
     /// Ends an open transaction and lets go of the producer; gives up after `deadline`.
     fn close(self, deadline: Duration);
 }
 
-/// Why a poll failed. `Unavailable` heals by polling on; `Fatal` stops the shard.
+/// Why a poll, a rewind or a recovery failed. `Unavailable` heals by trying on; `Fatal` stops the shard.
 #[derive(Debug, Error)]
-pub enum SourceError {
+pub enum LogError {
     #[error("the broker can't be reached: {0}")]
     Unavailable(String),
     #[error("{0}")]

@@ -22,7 +22,7 @@ use thiserror::Error;
 pub use decide::{Identity, Tally};
 
 use crate::event::{Handler, Now, Position};
-use crate::log::{CommitError, Committer, Source, SourceError};
+use crate::log::{CommitError, Committer, LogError, Source};
 use window::Window;
 
 /// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
@@ -98,9 +98,10 @@ where
     /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.
     pub fn turn(&mut self, now: &impl Fn() -> Now) -> Result<Turn, Fatal> {
         if self.rewind {
-            match self.source.rewind() {
+            // In this order: the source waits for the offsets that an open transaction holds.
+            match self.committer.recover().and_then(|()| self.source.rewind()) {
                 Ok(()) => self.rewind = false,
-                Err(error) => return self.source_refused(error),
+                Err(error) => return self.log_refused(error),
             }
         }
 
@@ -108,7 +109,7 @@ where
         let wait = self.window.next_due(now().monotonic).unwrap_or(POLL_WAIT).min(POLL_WAIT);
         let polled = match self.source.poll(self.max_events, wait) {
             Ok(polled) => polled,
-            Err(error) => return self.source_refused(error),
+            Err(error) => return self.log_refused(error),
         };
         self.window.forget(&polled.forgotten);
         self.window.admit(polled.events);
@@ -153,15 +154,15 @@ where
         // A partition with an event that waits for its next try fetches nothing more until that is settled.
         let (held, free) = self.window.held();
         if let Err(error) = self.source.pause(&held).and_then(|()| self.source.resume(&free)) {
-            return self.source_refused(error);
+            return self.log_refused(error);
         }
         Ok(Turn::Went(decision.tally))
     }
 
-    fn source_refused(&mut self, error: SourceError) -> Result<Turn, Fatal> {
+    fn log_refused(&mut self, error: LogError) -> Result<Turn, Fatal> {
         match error {
-            SourceError::Unavailable(reason) => Ok(self.refused(reason)),
-            SourceError::Fatal(reason) => Err(Fatal(reason)),
+            LogError::Unavailable(reason) => Ok(self.refused(reason)),
+            LogError::Fatal(reason) => Err(Fatal(reason)),
         }
     }
 

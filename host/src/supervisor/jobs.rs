@@ -51,12 +51,22 @@ pub(super) fn create_topics(
     Ok(there)
 }
 
-/// Asks the broker, every now and then, whether it is there: for /readyz.
+/// Asks the broker, every now and then, whether it is there: for /readyz, and for the one line in the log that
+/// says so.
 pub(super) fn watch_broker(threads: &mut Threads, cluster: &Cluster, status: &Status) -> miette::Result<()> {
     let (prober, status) = (cluster.prober().into_diagnostic()?, status.clone());
     threads.spawn("broker-watch".into(), move |stop| {
+        let mut away = false;
         loop {
-            status.broker_answered(prober.ping(WATCH_TIMEOUT));
+            let answer = prober.ping(WATCH_TIMEOUT);
+            status.broker_answered(answer.clone());
+            if away != status.broker_away() {
+                away = !away;
+                match answer {
+                    Ok(()) => info!("a broker answers again"),
+                    Err(error) => warn!("no broker can be reached: {error}; trying on, nothing is lost"),
+                }
+            }
             if stop.wait(WATCH_EVERY) {
                 return;
             }

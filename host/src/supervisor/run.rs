@@ -36,9 +36,6 @@ impl Stop {
     }
 }
 
-/// Refusals in a row after which the shard's clients are not waited for any longer.
-const REFUSALS: u32 = 6;
-
 /// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close.
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
@@ -71,10 +68,6 @@ where
                 status.beat(name, number, ShardState::Running, stuck_after);
             }
             Turn::Refused { reason, wait, in_a_row } => {
-                // A consumer or a producer that doesn't find its way back is made anew: the supervisor starts over.
-                if in_a_row >= REFUSALS {
-                    return Err(Fatal(format!("{reason} ({REFUSALS} times in a row)")));
-                }
                 if last_refusal.as_ref() == Some(&reason) {
                     debug!(handler = %name, shard = number, "{reason}");
                 } else {

@@ -23,7 +23,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::config::plan::{Plan, ResourcePlan};
-use crate::log::SourceError;
+use crate::log::LogError;
 use crate::log::kafka::{Start, Tail};
 
 use super::host::Host;
@@ -133,8 +133,8 @@ fn follow(
     while journeys.missing() > 0 || !answered.is_closed() || !answered.is_empty() {
         let events = match tail.poll(10_000, Duration::from_millis(20)) {
             Ok(events) => events,
-            Err(SourceError::Unavailable(_)) if last_answer.elapsed() < args.timeout => Vec::new(),
-            Err(error @ (SourceError::Unavailable(_) | SourceError::Fatal(_))) => {
+            Err(LogError::Unavailable(_)) if last_answer.elapsed() < args.timeout => Vec::new(),
+            Err(error @ (LogError::Unavailable(_) | LogError::Fatal(_))) => {
                 return Err(error).into_diagnostic();
             }
         };
@@ -167,8 +167,8 @@ fn reach_the_end(tail: &mut Tail) -> miette::Result<()> {
             return Err(miette!("the topics' ends can't be reached: does the broker answer?"));
         }
         match tail.poll(10_000, Duration::from_millis(100)) {
-            Ok(_) | Err(SourceError::Unavailable(_)) => {}
-            Err(error @ SourceError::Fatal(_)) => return Err(error).into_diagnostic(),
+            Ok(_) | Err(LogError::Unavailable(_)) => {}
+            Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
         }
     }
     Ok(())

@@ -5,7 +5,6 @@
 
 use std::error::Error;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -190,8 +189,6 @@ pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
 /// What the callbacks of one client need: a name for its log lines.
 pub(super) struct Voice {
     name: String,
-    /// Says "can't reach" once, until something works again.
-    down: AtomicBool,
     /// Why brokers turn this client away: a wrong password, a certificate that nobody vouches for. What waits for
     /// them only learns that time has run out.
     turned_away: Mutex<Option<String>>,
@@ -199,7 +196,7 @@ pub(super) struct Voice {
 
 impl Voice {
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), down: AtomicBool::new(false), turned_away: Mutex::default() }
+        Self { name: name.into(), turned_away: Mutex::default() }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -229,12 +226,8 @@ impl Voice {
         let client = &self.name;
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::PartitionEOF) => {}
-            Some(RDKafkaErrorCode::AllBrokersDown) => {
-                if !self.down.swap(true, Ordering::Relaxed) {
-                    warn!(target: "wasmill::kafka", client, "no broker can be reached");
-                }
-            }
-            Some(RDKafkaErrorCode::BrokerTransportFailure) => {
+            // Every client has its own, heard late by those that are idle. Who watches the broker says it once.
+            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
                 debug!(target: "wasmill::kafka", client, "{reason}");
             }
             Some(
@@ -263,10 +256,8 @@ impl Voice {
     }
 
     pub(super) fn works(&self) {
-        let was_turned_away =
-            self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).take().is_some();
-        if self.down.swap(false, Ordering::Relaxed) || was_turned_away {
-            info!(target: "wasmill::kafka", client = self.name, "a broker answers again");
+        if self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
+            info!(target: "wasmill::kafka", client = self.name, "a broker lets it in again");
         }
     }
 }

@@ -21,9 +21,10 @@ use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 
 use super::client::{self, Voice};
 use super::closing::Closing;
-use super::source::Membership;
+use super::failed::{Failed, Fate};
+use super::group::Membership;
 use super::{CALL, ConnectError, native, record, token};
-use crate::log::{self, Commit, CommitError};
+use crate::log::{self, Commit, CommitError, LogError};
 
 /// How long a dangling transaction may block readers, and the longest that a commit can take.
 pub(super) const TRANSACTION: Duration = Duration::from_secs(10);
@@ -36,7 +37,7 @@ pub struct Committer {
     name: String,
     /// `None` on the embedded broker.
     transactional_id: Option<String>,
-    /// `None` after a failure that could not be mended at once; the next commit tries again.
+    /// `None` after a failure that could not be mended at once; `recover` tries again.
     producer: Option<Closing<BaseProducer<Deliveries>>>,
     /// When this producer was fenced lately.
     fenced: VecDeque<Instant>,
@@ -126,7 +127,7 @@ impl Committer {
         // Only when the broker has refused no record does librdkafka keep its sequence numbers straight.
         let sound = matches!(fate, Fate::Moved) && self.abort();
         if !sound && let Err(error) = self.replace() {
-            // The next commit tries again. Until then the broker ends what is open, at its timeout.
+            // `recover` tries again. Until then the broker ends what is open, at its timeout.
             tracing::warn!(target: "wasmill::kafka", client = self.name, "no new producer yet: {error}");
         }
         match (fate, record) {
@@ -171,17 +172,25 @@ impl Committer {
 impl log::Committer for Committer {
     type Membership = Membership;
 
+    fn recover(&mut self) -> Result<(), LogError> {
+        if self.producer.is_some() {
+            return Ok(());
+        }
+        self.replace().map_err(|e| match e {
+            ConnectError::Unavailable(reason) => LogError::Unavailable(reason),
+            ConnectError::Fatal(reason) => LogError::Fatal(reason),
+            property @ ConnectError::Property { .. } => LogError::Fatal(property.to_string()),
+        })
+    }
+
     fn commit(&mut self, commit: &Commit, membership: &Membership) -> Result<(), CommitError> {
         if commit.is_empty() {
             return Ok(());
         }
-        if self.producer.is_none() {
-            self.replace().map_err(|e| match e {
-                ConnectError::Unavailable(reason) => CommitError::Aborted(reason),
-                ConnectError::Fatal(reason) => CommitError::Fatal(reason),
-                property @ ConnectError::Property { .. } => CommitError::Fatal(property.to_string()),
-            })?;
-        }
+        self.recover().map_err(|e| match e {
+            LogError::Unavailable(reason) => CommitError::Aborted(reason),
+            LogError::Fatal(reason) => CommitError::Fatal(reason),
+        })?;
         let answer = match self.attempt(commit, membership) {
             Err(Failed { fate: Fate::Unpublishable, by_broker: true, .. }) => {
                 self.attempt_one_by_one(commit, membership)
@@ -283,102 +292,6 @@ fn settle(producer: &BaseProducer<Deliveries>) -> Result<(), Failed> {
             by_broker: true,
             ..Failed::of("publish")(KafkaError::MessageProduction(code))
         }),
-    }
-}
-
-struct Failed {
-    fate: Fate,
-    reason: String,
-    /// The index in `Commit::publish`, where one record is to blame.
-    record: Option<usize>,
-    /// The broker refused the record, not librdkafka before it.
-    by_broker: bool,
-}
-
-impl Failed {
-    fn of(what: &'static str) -> impl Fn(KafkaError) -> Self {
-        move |error| Self {
-            fate: Fate::of(&error),
-            reason: format!("could not {what}: {error}"),
-            record: None,
-            by_broker: false,
-        }
-    }
-
-    fn moved() -> Self {
-        Self {
-            fate: Fate::Moved,
-            reason: "this member has no assignment at the moment".into(),
-            record: None,
-            by_broker: false,
-        }
-    }
-}
-
-enum Fate {
-    /// A newer producer holds this transactional.id.
-    Fenced,
-    /// The group has moved on to another generation.
-    Moved,
-    /// The topic refuses a record of the batch.
-    Unpublishable,
-    /// No repetition helps: what is wrong and what to do.
-    Refused(String),
-    /// The broker's state is unknown, or the producer is broken: it must be replaced.
-    Unsure,
-    /// The transaction was aborted for a reason that passes.
-    Passing,
-}
-
-impl Fate {
-    fn of(error: &KafkaError) -> Self {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        match code {
-            Code::Fenced
-            | Code::ProducerFenced
-            | Code::InvalidProducerEpoch
-            | Code::TransactionCoordinatorFenced => Self::Fenced,
-            Code::IllegalGeneration
-            | Code::UnknownMemberId
-            | Code::FencedInstanceId
-            | Code::RebalanceInProgress
-            | Code::AssignmentLost => Self::Moved,
-            Code::MessageSizeTooLarge
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
-            | Code::InvalidDifferentRecord
-            | Code::InvalidTimestamp
-            | Code::PolicyViolation => Self::Unpublishable,
-            Code::TopicAuthorizationFailed => Self::Refused(format!(
-                "{error}: grant this client Write and Describe on the topics of `publish`"
-            )),
-            Code::GroupAuthorizationFailed => {
-                Self::Refused(format!("{error}: grant this client Read on the consumer group"))
-            }
-            Code::TransactionalIdAuthorizationFailed => {
-                Self::Refused(format!("{error}: grant this client Write on its transactional.id (wasmill.*)"))
-            }
-            Code::ClusterAuthorizationFailed => {
-                Self::Refused(format!("{error}: grant this client IdempotentWrite on the cluster"))
-            }
-            Code::UnknownTopic
-            | Code::UnknownTopicOrPartition
-            | Code::UnknownPartition
-            | Code::InvalidTopic => {
-                Self::Refused(format!("{error}: create the topic, or name the right one in pipeline.toml"))
-            }
-            Code::OffsetMetadataTooLarge | Code::UnsupportedForMessageFormat | Code::UnsupportedFeature => {
-                Self::Refused(format!("{error}: Apache Kafka 3 or later is needed"))
-            }
-            _ => match error {
-                KafkaError::Transaction(error) if error.txn_requires_abort() && !error.is_fatal() => {
-                    Self::Passing
-                }
-                KafkaError::MessageProduction(_) => Self::Passing,
-                // Timeouts, broken connections, fatal errors.
-                _ => Self::Unsure,
-            },
-        }
     }
 }
 

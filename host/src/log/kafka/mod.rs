@@ -10,6 +10,8 @@ mod client;
 mod closing;
 mod committer;
 mod embedded;
+mod failed;
+mod group;
 mod native;
 mod publisher;
 mod record;
@@ -24,8 +26,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use thiserror::Error;
 
 pub use committer::Committer;
+pub use group::Membership;
 pub use publisher::Publisher;
-pub use source::{Membership, Source};
+pub use source::Source;
 pub use tail::{Start, Tail};
 
 use crate::config::plan::{Brokers, KafkaPlan, TopicPlan};

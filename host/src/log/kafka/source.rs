@@ -4,49 +4,45 @@
 //! polled under an older assignment is forgotten; what was polled under this one can be committed only
 //! with the [`Membership`] of this one, which the broker checks (KIP-447).
 
-use std::collections::{HashSet, VecDeque};
-use std::error::Error;
+use std::collections::VecDeque;
 use std::mem;
 use std::ops::Deref;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{ClientConfig, ClientContext};
-use rdkafka::{Offset, TopicPartitionList};
-use tracing::{debug, info};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::client::{self, Voice};
 use super::closing::Closing;
+use super::group::{Group, GroupConsumer, Membership, fate};
 use super::record::{self, Topics};
-use super::{CALL, ConnectError, native, token};
+use super::{CALL, ConnectError, client, native};
 use crate::event::TopicPartition;
-use crate::log::{self, Polled, SourceError};
+use crate::log::{self, LogError, Polled};
 
 /// Answers that a rewind looks through, at most, to serve the rebalances among them.
 const STALE: usize = 1000;
+/// After this long without an event, a new assignment is asked once whether its committed offsets can be read.
+const SILENCE: Duration = Duration::from_secs(10);
 
 pub struct Source {
     consumer: Closing<Member>,
     config: ClientConfig,
     name: String,
+    group: String,
     subscription: Vec<Arc<str>>,
     topics: Topics,
     embedded: bool,
     /// When this member was fenced lately.
     fenced: VecDeque<Instant>,
     /// An error that came after events of the same poll: told by the next one.
-    held: Option<SourceError>,
+    held: Option<LogError>,
 }
 
 /// A batch is bounded in bytes as well, keys and payloads: it is copied into the component's memory, and its
 /// outputs, of about that size, wait in the producer's queue.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
-
-type GroupConsumer = BaseConsumer<Group>;
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
 /// unsubscribes before it leaves the group, and the others take over at once.
@@ -70,17 +66,6 @@ impl Deref for Member {
     }
 }
 
-/// Proof of one generation of the group.
-#[derive(Clone)]
-pub enum Membership {
-    /// Between two assignments: nothing that was polled may be committed.
-    None,
-    /// For a transaction. Its generation is that of the last assignment.
-    Generation(Arc<ConsumerGroupMetadata>),
-    /// The embedded broker stores offsets only if the member itself commits them, so this is the member.
-    Member(Weak<GroupConsumer>),
-}
-
 impl Source {
     pub(super) fn new(
         base: &client::Base,
@@ -98,6 +83,7 @@ impl Source {
             consumer,
             config,
             name,
+            group: group.into(),
             subscription: topics.to_vec(),
             topics: Topics::default(),
             embedded: instance.is_none(),
@@ -109,14 +95,14 @@ impl Source {
     /// Another member has joined under this instance's name. That may be this one's own ghost: when the answer
     /// to a join is lost with its connection, the retry finds the name taken. So it joins anew, unless
     /// that does not help either: then it is another process, and the two would fence each other for ever.
-    fn fenced(&mut self, reason: &str) -> SourceError {
+    fn fenced(&mut self, reason: &str) -> LogError {
         let now = Instant::now();
         self.fenced.push_back(now);
         while self.fenced.front().is_some_and(|&at| now - at > Duration::from_secs(60)) {
             self.fenced.pop_front();
         }
         if self.fenced.len() > 3 {
-            return SourceError::Fatal(format!(
+            return LogError::Fatal(format!(
                 "another process runs with the same instance name and has taken over again and again \
                  ({reason}); give each process its own `kafka.instance`"
             ));
@@ -129,36 +115,57 @@ impl Source {
             Ok(consumer) => {
                 consumer.context().state().forgotten = forgotten;
                 self.consumer = consumer;
-                SourceError::Unavailable(format!("{reason}; joins the group anew"))
+                LogError::Unavailable(format!("{reason}; joins the group anew"))
             }
-            Err(error) => SourceError::Fatal(error.to_string()),
+            Err(error) => LogError::Fatal(error.to_string()),
         }
     }
 
     /// What an error means after which librdkafka's consumer is of no more use.
-    fn ended(&mut self, code: Code) -> SourceError {
+    fn ended(&mut self, code: Code) -> LogError {
         let told = self.consumer.client().fatal_error();
         let reason = told.map_or_else(|| code.to_string(), |(_, text)| text);
         match code {
             Code::FencedInstanceId => self.fenced(&reason),
-            _ => SourceError::Fatal(reason),
+            _ => LogError::Fatal(reason),
         }
     }
 
-    fn assignment(&self) -> Result<TopicPartitionList, SourceError> {
-        self.consumer.assignment().map_err(|e| SourceError::Unavailable(e.to_string()))
+    fn assignment(&self) -> Result<TopicPartitionList, LogError> {
+        self.consumer.assignment().map_err(|e| LogError::Unavailable(e.to_string()))
     }
 
-    fn list(&self, partitions: &[TopicPartition]) -> Result<TopicPartitionList, SourceError> {
+    /// The answer waits until no open transaction holds these offsets (KIP-447).
+    fn committed(&self, assignment: TopicPartitionList) -> Result<TopicPartitionList, LogError> {
+        self.consumer.committed_offsets(assignment, CALL).map_err(|error| {
+            let code = self.consumer.context().voice.explain(&error.rdkafka_error_code().unwrap_or(Code::Fail));
+            LogError::Unavailable(format!(
+                "can't read the committed offsets of group `{}`: {code}. If this goes on while the broker is there, a                  transaction over them was never ended: `kafka-transactions.sh find-hanging` names it and `abort` ends it",
+                self.group
+            ))
+        })
+    }
+
+    /// librdkafka waits without a word, and for ever, for offsets that never become stable.
+    fn break_silence(&self) -> Result<(), LogError> {
+        let silent = self.consumer.context().state().silent_since;
+        if silent.is_some_and(|since| since.elapsed() > SILENCE) {
+            self.committed(self.assignment()?)?;
+            self.consumer.context().state().silent_since = None;
+        }
+        Ok(())
+    }
+
+    fn list(&self, partitions: &[TopicPartition]) -> Result<TopicPartitionList, LogError> {
         record::list(partitions.iter().map(|p| (p, Offset::Invalid)))
-            .map_err(|e| SourceError::Fatal(e.to_string()))
+            .map_err(|e| LogError::Fatal(e.to_string()))
     }
 }
 
 impl log::Source for Source {
     type Membership = Membership;
 
-    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, SourceError> {
+    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, LogError> {
         if let Some(held) = self.held.take() {
             return Err(held);
         }
@@ -185,13 +192,14 @@ impl log::Source for Source {
             }
             wait = Duration::ZERO;
         }
-        if polled.events.is_empty()
-            && let Some(error) = self.held.take()
-        {
-            return Err(error);
-        }
-        if !polled.events.is_empty() {
+        if polled.events.is_empty() {
+            if let Some(error) = self.held.take() {
+                return Err(error);
+            }
+            self.break_silence()?;
+        } else {
             self.consumer.context().voice.works();
+            self.consumer.context().state().silent_since = None;
         }
         let forgotten = mem::take(&mut self.consumer.context().state().forgotten);
         polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
@@ -207,20 +215,20 @@ impl log::Source for Source {
         }
     }
 
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         let list = self.list(partitions)?;
-        self.consumer.pause(&list).map_err(|e| SourceError::Unavailable(e.to_string()))
+        self.consumer.pause(&list).map_err(|e| LogError::Unavailable(e.to_string()))
     }
 
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         let list = self.list(partitions)?;
-        self.consumer.resume(&list).map_err(|e| SourceError::Unavailable(e.to_string()))
+        self.consumer.resume(&list).map_err(|e| LogError::Unavailable(e.to_string()))
     }
 
-    fn rewind(&mut self) -> Result<(), SourceError> {
+    fn rewind(&mut self) -> Result<(), LogError> {
         // Only a poll serves rebalances. After an outage the group waits for this member to give its
         // partitions back, and answers nothing before. What comes out is polled again after the seek.
-        self.consumer.pause(&self.assignment()?).map_err(|e| SourceError::Unavailable(e.to_string()))?;
+        self.consumer.pause(&self.assignment()?).map_err(|e| LogError::Unavailable(e.to_string()))?;
         // Partitions that are assigned just then are not paused: their events must not keep us here.
         for _ in 0..STALE {
             let Some(stale) = self.consumer.poll(Duration::ZERO) else { break };
@@ -233,9 +241,8 @@ impl log::Source for Source {
         if assignment.count() == 0 {
             return Ok(());
         }
-        let unavailable = |e: KafkaError| SourceError::Unavailable(format!("can't rewind: {e}"));
-        // The answer waits for an open transaction over these offsets to end (KIP-447).
-        let committed = self.consumer.committed_offsets(assignment, CALL).map_err(unavailable)?;
+        let unavailable = |e: KafkaError| LogError::Unavailable(format!("can't rewind: {e}"));
+        let committed = self.committed(assignment)?;
         let mut target = TopicPartitionList::new();
         for element in committed.elements() {
             element.error().map_err(unavailable)?;
@@ -266,117 +273,10 @@ fn subscribe(
     name: &str,
     topics: &[Arc<str>],
 ) -> Result<Closing<Member>, ConnectError> {
-    let group = Group { voice: Voice::new(name), state: Mutex::default() };
-    let consumer: GroupConsumer = client::create(config, group)?;
+    let consumer: GroupConsumer = client::create(config, Group::new(name))?;
     let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
     consumer
         .subscribe(&topics)
         .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", topics.join(", "))))?;
     Ok(Closing::new(Member(Arc::new(consumer))))
-}
-
-/// What the rebalance callbacks leave for `poll`.
-pub struct Group {
-    voice: Voice,
-    state: Mutex<GroupState>,
-}
-
-#[derive(Default)]
-struct GroupState {
-    generation: Option<Arc<ConsumerGroupMetadata>>,
-    forgotten: HashSet<TopicPartition>,
-}
-
-impl Group {
-    fn state(&self) -> MutexGuard<'_, GroupState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget(state: &mut GroupState, partitions: &TopicPartitionList) {
-        state.forgotten.extend(Topics::default().partitions(partitions));
-    }
-}
-
-impl ClientContext for Group {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        Ok(token::read(config)?)
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.voice.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Group {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Revoke(partitions) => {
-                let lost = consumer.assignment_lost();
-                let client = self.voice.name();
-                info!(target: "wasmill::kafka", client, partitions = partitions.count(), lost, "partitions revoked");
-                let mut state = self.state();
-                // From here to the next assignment, no generation vouches for anything.
-                state.generation = None;
-                Self::forget(&mut state, partitions);
-            }
-            Rebalance::Assign(partitions) => {
-                let client = self.voice.name();
-                info!(target: "wasmill::kafka", client, partitions = partitions.count(), "partitions assigned");
-            }
-            Rebalance::Error(error) => debug!(target: "wasmill::kafka", "rebalance failed: {error}"),
-        }
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        match rebalance {
-            Rebalance::Assign(partitions) => {
-                let generation = consumer.group_metadata().map(Arc::new);
-                let mut state = self.state();
-                state.generation = generation;
-                Self::forget(&mut state, partitions);
-            }
-            Rebalance::Revoke(_) | Rebalance::Error(_) => {}
-        }
-    }
-
-    fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
-        rdkafka::util::Timeout::After(Duration::from_millis(500))
-    }
-}
-
-/// What an error in place of a record means; `None` when librdkafka mends it without us.
-fn fate(error: &KafkaError, voice: &Voice) -> Option<SourceError> {
-    let code = error.rdkafka_error_code()?;
-    match code {
-        Code::TopicAuthorizationFailed => {
-            Some(SourceError::Fatal(format!("{code}: grant this client Read and Describe on the topic")))
-        }
-        Code::GroupAuthorizationFailed => {
-            Some(SourceError::Fatal(format!("{code}: grant this client Read on the consumer group")))
-        }
-        Code::ClusterAuthorizationFailed => Some(SourceError::Fatal(code.to_string())),
-        Code::PollExceeded => Some(SourceError::Unavailable(
-            "a batch took longer than max.poll.interval.ms, so the group went on without this member; \
-             it joins again"
-                .into(),
-        )),
-        Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
-        | Code::SSL
-        | Code::UnknownTopicOrPartition
-        | Code::UnknownTopic => Some(SourceError::Unavailable(voice.explain(error))),
-        // Lost connections, a moved leader, a coordinator on its way: the error callback has logged it. There is
-        // one of these for each attempt to connect, and records wait behind them: none may cost a pause.
-        passing => {
-            debug!(target: "wasmill::kafka", "{passing}");
-            None
-        }
-    }
 }

@@ -16,7 +16,7 @@ use super::record::Topics;
 use super::token::Renewal;
 use super::{CALL, ConnectError};
 use crate::event::{Event, TopicPartition};
-use crate::log::SourceError;
+use crate::log::LogError;
 
 /// Where a tail begins.
 #[derive(Clone, Debug)]
@@ -62,7 +62,7 @@ impl Tail {
     }
 
     /// Takes what is there, at most `max` events; waits up to `wait` while there is nothing.
-    pub fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Event>, SourceError> {
+    pub fn poll(&mut self, max: usize, wait: Duration) -> Result<Vec<Event>, LogError> {
         if let Err(error) = self.renewal.renew(self.consumer.client()) {
             tracing::warn!(target: "wasmill::kafka", client = "tail", "no new token: {error}");
         }
@@ -80,12 +80,12 @@ impl Tail {
                 Next::Nothing => break,
                 Next::Failed(code) => match code {
                     Code::TopicAuthorizationFailed => {
-                        return Err(SourceError::Fatal(format!(
+                        return Err(LogError::Fatal(format!(
                             "{code}: grant this client Read and Describe on the topics"
                         )));
                     }
                     Code::AllBrokersDown if events.is_empty() => {
-                        return Err(SourceError::Unavailable(code.to_string()));
+                        return Err(LogError::Unavailable(code.to_string()));
                     }
                     // It heals by itself; and the group, which is only a name, need not be permitted.
                     passing => tracing::debug!(target: "wasmill::kafka", client = "tail", "{passing}"),

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub use broker::{Broker, Faults, Stored};
 
 use crate::event::TopicPartition;
-use crate::log::{Commit, CommitError, Committer, Polled, Source, SourceError};
+use crate::log::{Commit, CommitError, Committer, LogError, Polled, Source};
 
 /// A member of a simulated consumer group. Dropped without [`Source::close`] it has crashed: its partitions
 /// stay taken until [`Broker::expire`].
@@ -43,8 +43,8 @@ impl SimulatedSource {
 impl Source for SimulatedSource {
     type Membership = Membership;
 
-    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, SourceError> {
-        self.broker.stumble().map_err(SourceError::Unavailable)?;
+    fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, LogError> {
+        self.broker.stumble().map_err(LogError::Unavailable)?;
         let mut forgotten = Vec::new();
         let generation = self.broker.generation(&self.member);
         if generation != self.member.generation {
@@ -65,18 +65,18 @@ impl Source for SimulatedSource {
         self.member.clone()
     }
 
-    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+    fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         self.paused.extend(partitions.iter().cloned());
         Ok(())
     }
 
-    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), SourceError> {
+    fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         self.paused.retain(|id| !partitions.contains(id));
         Ok(())
     }
 
-    fn rewind(&mut self) -> Result<(), SourceError> {
-        self.broker.stumble().map_err(SourceError::Unavailable)?;
+    fn rewind(&mut self) -> Result<(), LogError> {
+        self.broker.stumble().map_err(LogError::Unavailable)?;
         self.paused.clear();
         for (id, position) in &mut self.positions {
             *position = self.broker.committed(&self.member.group, id);
@@ -105,6 +105,11 @@ impl SimulatedCommitter {
 
 impl Committer for SimulatedCommitter {
     type Membership = Membership;
+
+    /// A simulated transaction is never left open: it ends with its commit.
+    fn recover(&mut self) -> Result<(), LogError> {
+        Ok(())
+    }
 
     fn commit(&mut self, commit: &Commit, membership: &Membership) -> Result<(), CommitError> {
         let result = self.broker.commit(commit, membership, &self.transactional_id, self.epoch);

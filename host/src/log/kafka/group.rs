@@ -1,0 +1,150 @@
+//! What a source's client is told between two polls: by the group, which gives and takes partitions, and by
+//! librdkafka, which says what went wrong.
+//!
+//! All of it is heard inside `poll`, on the caller's thread, and left in [`GroupState`] for it.
+
+use std::collections::HashSet;
+use std::error::Error;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
+use rdkafka::{ClientContext, TopicPartitionList};
+use tracing::{debug, info};
+
+use super::client::Voice;
+use super::record::Topics;
+use super::token;
+use crate::event::TopicPartition;
+use crate::log::LogError;
+
+pub(super) type GroupConsumer = BaseConsumer<Group>;
+
+/// Proof of one generation of the group.
+#[derive(Clone)]
+pub enum Membership {
+    /// Between two assignments: nothing that was polled may be committed.
+    None,
+    /// For a transaction. Its generation is that of the last assignment.
+    Generation(Arc<ConsumerGroupMetadata>),
+    /// The embedded broker stores offsets only if the member itself commits them, so this is the member.
+    Member(Weak<GroupConsumer>),
+}
+
+/// The context of a source's client.
+pub struct Group {
+    pub(super) voice: Voice,
+    state: Mutex<GroupState>,
+}
+
+#[derive(Default)]
+pub(super) struct GroupState {
+    pub(super) generation: Option<Arc<ConsumerGroupMetadata>>,
+    pub(super) forgotten: HashSet<TopicPartition>,
+    /// Since when the present assignment has given nothing. Perhaps there is nothing, perhaps its committed offsets
+    /// can't be read, which librdkafka keeps to itself.
+    pub(super) silent_since: Option<Instant>,
+}
+
+impl Group {
+    pub(super) fn new(name: &str) -> Self {
+        Self { voice: Voice::new(name), state: Mutex::default() }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, GroupState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn forget(state: &mut GroupState, partitions: &TopicPartitionList) {
+        state.forgotten.extend(Topics::default().partitions(partitions));
+    }
+}
+
+impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        Ok(token::read(config)?)
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        self.voice.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        self.voice.error(&error, reason);
+    }
+}
+
+impl ConsumerContext for Group {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Revoke(partitions) => {
+                let lost = consumer.assignment_lost();
+                let client = self.voice.name();
+                info!(target: "wasmill::kafka", client, partitions = partitions.count(), lost, "partitions revoked");
+                let mut state = self.state();
+                // From here to the next assignment, no generation vouches for anything.
+                state.generation = None;
+                state.silent_since = None;
+                Self::forget(&mut state, partitions);
+            }
+            Rebalance::Assign(partitions) => {
+                let client = self.voice.name();
+                info!(target: "wasmill::kafka", client, partitions = partitions.count(), "partitions assigned");
+            }
+            Rebalance::Error(error) => debug!(target: "wasmill::kafka", "rebalance failed: {error}"),
+        }
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        match rebalance {
+            Rebalance::Assign(partitions) => {
+                let generation = consumer.group_metadata().map(Arc::new);
+                let mut state = self.state();
+                state.generation = generation;
+                state.silent_since = (partitions.count() > 0).then(Instant::now);
+                Self::forget(&mut state, partitions);
+            }
+            Rebalance::Revoke(_) | Rebalance::Error(_) => {}
+        }
+    }
+
+    fn main_queue_min_poll_interval(&self) -> rdkafka::util::Timeout {
+        rdkafka::util::Timeout::After(Duration::from_millis(500))
+    }
+}
+
+/// What an error in place of a record means; `None` when librdkafka mends it without us.
+pub(super) fn fate(error: &KafkaError, voice: &Voice) -> Option<LogError> {
+    let code = error.rdkafka_error_code()?;
+    match code {
+        Code::TopicAuthorizationFailed => {
+            Some(LogError::Fatal(format!("{code}: grant this client Read and Describe on the topic")))
+        }
+        Code::GroupAuthorizationFailed => {
+            Some(LogError::Fatal(format!("{code}: grant this client Read on the consumer group")))
+        }
+        Code::ClusterAuthorizationFailed => Some(LogError::Fatal(code.to_string())),
+        Code::PollExceeded => Some(LogError::Unavailable(
+            "a batch took longer than max.poll.interval.ms, so the group went on without this member; \
+             it joins again"
+                .into(),
+        )),
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::SSL
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownTopic => Some(LogError::Unavailable(voice.explain(error))),
+        // Lost connections, a moved leader, a coordinator on its way: the error callback has logged it. There is
+        // one of these for each attempt to connect, and records wait behind them: none may cost a pause.
+        passing => {
+            debug!(target: "wasmill::kafka", "{passing}");
+            None
+        }
+    }
+}
