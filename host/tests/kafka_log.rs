@@ -642,8 +642,8 @@ mod foreign {
     use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
     use rdkafka::bindings::{self as native, rd_kafka_vtype_t as vtype};
     use rdkafka::client::DefaultClientContext;
-    use rdkafka::error::IsError;
     use rdkafka::consumer::{BaseConsumer, Consumer};
+    use rdkafka::error::IsError;
     use rdkafka::producer::{BaseProducer, Producer};
     use rdkafka::{ClientConfig, Offset, TopicPartitionList, config::FromClientConfig};
 

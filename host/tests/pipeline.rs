@@ -383,6 +383,29 @@ fn keys_with_orders_since(brokers: &str, number: u64) -> BTreeMap<String, u64> {
 }
 
 #[test]
+fn a_broker_that_is_killed_in_mid_stream_and_comes_back_loses_nothing_and_doubles_nothing() {
+    let _alone = alone();
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let mut kafka = Broker::start_with(data.path(), port);
+    let brokers = kafka.address.clone();
+    let pipeline = Pipeline::shipped(without_mail);
+    let mut host = Host::start(&pipeline, &brokers, "mill", &[]);
+    host.ready();
+    let customers = Customers::start(&brokers, 1000);
+    for kill in 1..=3_u64 {
+        let some = handled(&host, "email-composer") + 500 * kill;
+        until(Duration::from_secs(30), || handled(&host, "email-composer") >= some)
+            .unwrap_or_else(|()| panic!("no progress before kill {kill}\n{}", host.log()));
+        kafka.kill();
+        kafka = Broker::start_with(data.path(), port);
+    }
+    let placed = customers.stop();
+    every_order_went_through_once_and_in_order(&brokers, &placed, &host);
+    let (status, _) = host.sigterm();
+    assert!(status.success());
+}
+
+#[test]
 fn a_host_goes_on_by_itself_when_the_broker_is_back() {
     let _alone = alone();
     let (data, port) = (tempfile::tempdir().unwrap(), free_port());
@@ -394,13 +417,13 @@ fn a_host_goes_on_by_itself_when_the_broker_is_back() {
     let through = |host: &Host, count: usize| {
         let answer = http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
         assert_eq!(answer.status, 201, "{}\n{}", answer.body, host.log());
-        until(Duration::from_secs(90), || pipeline.eml_files().len() == count)
+        until(Duration::from_secs(30), || pipeline.eml_files().len() == count)
             .unwrap_or_else(|()| panic!("e-mail {count} is missing\n{}", host.log()));
     };
     through(&host, 1);
     kafka.kill();
     let ready = |host: &Host, status| {
-        until(Duration::from_secs(90), || {
+        until(Duration::from_secs(30), || {
             http::get(&host.url("/readyz")).is_some_and(|answer| answer.status == status)
         })
         .unwrap_or_else(|()| panic!("/readyz is not {status}\n{}", host.log()));
