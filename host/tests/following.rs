@@ -111,6 +111,27 @@ fn without_a_host_or_bodies_the_verbs_say_what_is_missing() {
     }
 }
 
+#[test]
+fn nothing_is_posted_to_a_host_of_another_pipeline() {
+    let host = StandIn::start();
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = folder.path().join("pipeline.toml");
+    fs::write(&pipeline, PIPELINE.replacen("name = \"", "name = \"other-", 1)).unwrap();
+    let bodies = folder.path().join("bodies.json");
+    fs::write(&bodies, r#"{"n": 1}"#).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+        .args(["simulate", "-n", "1", "--url", &host.url, "--config"])
+        .arg(&pipeline)
+        .arg("--bodies")
+        .arg(bodies)
+        .env_remove("WASMILL_KAFKA_BROKERS")
+        .output()
+        .unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("runs the pipeline") && error.contains("--config"), "{error}");
+}
+
 /// Serves POST /things and /status, and copies what comes in as the body's "fate" says.
 struct StandIn {
     url: String,
@@ -131,7 +152,8 @@ impl StandIn {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
 
-        let status = json!({ "broker": { "brokers": cluster.bootstrap(), "embedded": true } });
+        let status =
+            json!({ "pipeline": plan.name, "broker": { "brokers": cluster.bootstrap(), "embedded": true } });
         let app = Router::new()
             .route("/status", get(|| async { Json(status) }))
             .route("/things", post(accept))

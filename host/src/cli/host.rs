@@ -11,7 +11,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use miette::{IntoDiagnostic, WrapErr, miette};
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::config::plan::{Brokers, KafkaPlan, Plan};
 use crate::log::kafka::Cluster;
@@ -19,6 +19,19 @@ use crate::text::chain;
 
 /// For one request, from connecting to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The part of /status that is of use here.
+#[derive(Deserialize)]
+struct Report {
+    pipeline: String,
+    broker: Running,
+}
+
+#[derive(Deserialize)]
+pub(super) struct Running {
+    brokers: String,
+    embedded: bool,
+}
 
 pub(super) struct Host {
     url: String,
@@ -50,17 +63,18 @@ impl Host {
         let kafka = match &plan.kafka.brokers {
             Brokers::Addresses(_) => plan.kafka.clone(),
             Brokers::Embedded => {
-                let (brokers, embedded) = self.brokers().await?;
-                if embedded {
-                    return Ok(Cluster::attach(&brokers, true));
+                let running = self.running(plan).await?;
+                if running.embedded {
+                    return Ok(Cluster::attach(&running.brokers, true));
                 }
-                KafkaPlan { brokers: Brokers::Addresses(brokers), ..plan.kafka.clone() }
+                KafkaPlan { brokers: Brokers::Addresses(running.brokers), ..plan.kafka.clone() }
             }
         };
         Cluster::connect(&kafka, &plan.name).into_diagnostic()
     }
 
-    async fn brokers(&self) -> miette::Result<(String, bool)> {
+    /// What the host says about itself; an error when it runs another pipeline than this one.
+    pub(super) async fn running(&self, plan: &Plan) -> miette::Result<Running> {
         let (status, body) = self.request(Method::GET, "status", Bytes::new()).await.map_err(|reason| {
             miette!(
                 help = "start it with `wasmill run`, or say where it listens with --url",
@@ -68,13 +82,19 @@ impl Host {
                 self.url
             )
         })?;
-        let report: Value = serde_json::from_slice(&body)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("{}/status answered {status} and no JSON", self.url))?;
-        match (report["broker"]["brokers"].as_str(), report["broker"]["embedded"].as_bool()) {
-            (Some(brokers), Some(embedded)) => Ok((brokers.into(), embedded)),
-            (_, _) => Err(miette!("{}/status answered {status} and names no broker", self.url)),
+        let report: Report = serde_json::from_slice(&body).into_diagnostic().wrap_err_with(|| {
+            format!("{}/status answered {status}, and not as a host does: what listens there?", self.url)
+        })?;
+        if report.pipeline != plan.name {
+            return Err(miette!(
+                help = "say where this pipeline's host listens with --url, or name the other pipeline's file with --config",
+                "the host at {} runs the pipeline `{}`, not `{}`",
+                self.url,
+                report.pipeline,
+                plan.name
+            ));
         }
+        Ok(report.broker)
     }
 
     async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {

@@ -7,23 +7,18 @@
 //! after a timeout).
 
 use std::collections::VecDeque;
-use std::error::Error;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::{BaseProducer, Producer, ProducerContext, PurgeConfig};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::client::{self, Voice};
 use super::closing::Closing;
+use super::deliveries::Deliveries;
 use super::failed::{Failed, Fate};
 use super::group::Membership;
-use super::{CALL, ConnectError, native, record, token};
+use super::{CALL, ConnectError, client, native, record};
 use crate::log::{self, Commit, CommitError, LogError};
 
 /// How long a dangling transaction may block readers, and the longest that a commit can take.
@@ -70,7 +65,7 @@ impl Committer {
     }
 
     fn make(&self, config: &ClientConfig) -> Result<Closing<BaseProducer<Deliveries>>, ConnectError> {
-        let context = Deliveries { voice: Voice::new(self.name.clone()), failed: Mutex::default() };
+        let context = Deliveries::new(self.name.clone());
         let producer: Closing<BaseProducer<Deliveries>> = Closing::new(client::create(config, context)?);
         // Who needs a token to log in asks for it by this queue.
         producer.poll(Duration::ZERO);
@@ -292,53 +287,5 @@ fn settle(producer: &BaseProducer<Deliveries>) -> Result<(), Failed> {
             by_broker: true,
             ..Failed::of("publish")(KafkaError::MessageProduction(code))
         }),
-    }
-}
-
-/// Remembers the first record of a commit that the broker did not take.
-struct Deliveries {
-    voice: Voice,
-    failed: Mutex<Option<(usize, Code)>>,
-}
-
-impl Deliveries {
-    fn failed(&self) -> MutexGuard<'_, Option<(usize, Code)>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(&self) -> Option<(usize, Code)> {
-        self.failed().take()
-    }
-}
-
-impl ClientContext for Deliveries {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        Ok(token::read(config)?)
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.voice.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(&error, reason);
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = usize;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, index: usize) {
-        if let Err((error, _)) = result {
-            let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-            let mut failed = self.failed();
-            match *failed {
-                // One record's fault purges its neighbours: keep the fault.
-                None | Some((_, Code::PurgeQueue | Code::PurgeInflight)) => *failed = Some((index, code)),
-                Some(_) => {}
-            }
-        }
     }
 }

@@ -9,6 +9,7 @@ mod admin;
 mod client;
 mod closing;
 mod committer;
+mod deliveries;
 mod embedded;
 mod failed;
 mod group;
