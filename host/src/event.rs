@@ -188,4 +188,18 @@ pub mod headers {
     pub const INGRESS_TIME: &str = "wasmill-ingress-us";
     /// On records from the HTTP ingress: the client's `Idempotency-Key`.
     pub const IDEMPOTENCY_KEY: &str = "wasmill-idempotency-key";
+
+    // On dead letters, besides those of outputs.
+    pub const SOURCE_TIMESTAMP_MS: &str = "wasmill-source-timestamp-ms";
+    /// Tries in all, the first one included.
+    pub const ATTEMPTS: &str = "wasmill-attempts";
+    /// A [`FailureKind`](super::FailureKind).
+    pub const FAILURE_KIND: &str = "wasmill-failure-kind";
+    pub const FAILURE_MESSAGE: &str = "wasmill-failure-message";
+    pub const FAILURE_BACKTRACE: &str = "wasmill-failure-backtrace";
+    /// Milliseconds since the epoch.
+    pub const FIRST_FAILED_MS: &str = "wasmill-first-failed-ms";
+    pub const LAST_FAILED_MS: &str = "wasmill-last-failed-ms";
+    /// What stands before the rest of the name of a `wasmill-` header that the event itself had.
+    pub const ORIGINAL_PREFIX: &str = "wasmill-original-";
 }

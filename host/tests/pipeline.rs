@@ -16,10 +16,10 @@ use common::kafka::{Broker, free_port};
 use common::smtp::SmtpServer;
 use serde_json::{Value, json};
 use wasmill::config::plan::{Brokers, KafkaPlan};
+use wasmill::event::headers::{FAILURE_KIND, FAILURE_MESSAGE};
 use wasmill::event::{Event, Record, header, headers};
 use wasmill::log::Publish;
 use wasmill::log::kafka::{Cluster, Start};
-use wasmill::shard::dead_letter::{FAILURE_KIND, FAILURE_MESSAGE};
 
 /// One at a time: each of these tests needs the machine for itself.
 fn alone() -> MutexGuard<'static, ()> {
@@ -114,6 +114,7 @@ fn an_order_becomes_an_email_at_a_real_smtp_server() {
         assert_eq!(trace.matches(&format!(" {topic} ")).count(), 2, "{topic} in\n{trace}");
     }
 
+    shows_why_a_payment_failed(&host);
     refuses_what_no_order_is(&host);
     turns_bad_records_into_dead_letters(&kafka.address);
 
@@ -124,6 +125,20 @@ fn an_order_becomes_an_email_at_a_real_smtp_server() {
 
     let (status, took) = host.sigterm();
     assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
+}
+
+fn shows_why_a_payment_failed(host: &Host) {
+    let mut unpayable = order(1);
+    unpayable["payment"] = json!({ "token": "tok_invalid" });
+    let answer = http::post(&host.url("/orders"), &unpayable.to_string(), &[]).unwrap();
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    let id = answer.json()["order_id"].as_str().unwrap().to_string();
+    let mut shown = Value::Null;
+    until(Duration::from_secs(20), || {
+        shown = http::get(&host.url(&format!("/orders/{id}"))).unwrap().json();
+        shown["latest"]["transaction-processor.dlq"]["headers"][FAILURE_MESSAGE].is_string()
+    })
+    .unwrap_or_else(|()| panic!("no reason in {shown}"));
 }
 
 fn refuses_what_no_order_is(host: &Host) {

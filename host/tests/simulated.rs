@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use wasmill::config::plan::RetryPlan;
 use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Output, Record, header, headers};
 use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
-use wasmill::shard::{Identity, Shard, Turn, dead_letter};
+use wasmill::shard::{Identity, Shard, Turn};
 
 const GROUP: &str = "wasmill.test.copy";
 
@@ -146,16 +146,16 @@ fn a_dead_letter_says_where_it_came_from_and_what_happened() {
     assert!(text(record, headers::SOURCE).ends_with("/0"));
     assert_eq!(text(record, headers::HANDLER), "copy");
     assert_eq!(text(record, headers::DIGEST), "c0ffee");
-    assert_eq!(text(record, dead_letter::ATTEMPTS), "4");
-    assert_eq!(text(record, dead_letter::FAILURE_KIND), "retry");
-    assert_eq!(text(record, dead_letter::FAILURE_MESSAGE), "later");
+    assert_eq!(text(record, headers::ATTEMPTS), "4");
+    assert_eq!(text(record, headers::FAILURE_KIND), "retry");
+    assert_eq!(text(record, headers::FAILURE_MESSAGE), "later");
     assert_eq!(text(record, headers::TRACEPARENT), "00-trace");
     assert_eq!(text(record, "mine"), "kept");
     assert_eq!(text(record, "wasmill-original-handler"), "an earlier one");
     let number = |name| text(record, name).parse::<i64>().unwrap();
-    let waited = number(dead_letter::LAST_FAILED_MS) - number(dead_letter::FIRST_FAILED_MS);
+    let waited = number(headers::LAST_FAILED_MS) - number(headers::FIRST_FAILED_MS);
     assert!((350..2000).contains(&waited), "100, 200 and 400 ms with jitter, but {waited}");
-    assert_eq!(number(dead_letter::SOURCE_TIMESTAMP_MS), 1_790_000_000_000);
+    assert_eq!(number(headers::SOURCE_TIMESTAMP_MS), 1_790_000_000_000);
 }
 
 #[test]
@@ -220,9 +220,9 @@ fn an_output_that_no_broker_takes_and_one_to_an_undeclared_topic_become_dead_let
     let letters = broker.read("copy.dlq");
     assert_eq!(letters.len(), 2);
     for letter in &letters {
-        assert_eq!(text(&letter.record, dead_letter::FAILURE_KIND), "contract");
+        assert_eq!(text(&letter.record, headers::FAILURE_KIND), "contract");
     }
-    assert!(text(&letters[1].record, dead_letter::FAILURE_MESSAGE).contains("\"nowhere\""));
+    assert!(text(&letters[1].record, headers::FAILURE_MESSAGE).contains("\"nowhere\""));
 }
 
 #[test]

@@ -13,10 +13,10 @@ use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
 use wasmill::config::plan::HandlerPlan;
 use wasmill::config::{self, Overrides};
+use wasmill::event::headers::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
 use wasmill::event::{Record, header, headers};
 use wasmill::guest::{ComponentHandler, Engine, EngineLimits, Version};
 use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
-use wasmill::shard::dead_letter::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
 use wasmill::shard::{Identity, Shard, Turn};
 
 type Station = Shard<SimulatedSource, SimulatedCommitter, ComponentHandler>;

@@ -15,11 +15,10 @@ use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
 
 use crate::config::plan::Plan;
-use crate::event::headers::{DIGEST, HANDLER, SOURCE};
+use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
 use crate::event::{Event, header};
 use crate::log::LogError;
 use crate::log::kafka::{Start, Tail};
-use crate::shard::dead_letter::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
 
 use super::host::Host;
 

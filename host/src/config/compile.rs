@@ -35,7 +35,10 @@ pub(super) fn compile(
     let handlers: Vec<HandlerPlan> =
         pipeline.handlers.into_iter().map(|(name, handler)| compiler.handler(&name, handler)).collect();
     let sinks = pipeline.sinks.into_iter().map(|(name, sink)| compiler.sink(&name, sink)).collect::<Vec<_>>();
-    let http = pipeline.http.map(|http| compiler.http(http));
+    let of_handlers = handlers.iter().map(|handler| (&handler.subscribe[..], &handler.dead_letter));
+    let of_sinks = sinks.iter().map(|sink| (&sink.subscribe[..], &sink.dead_letter));
+    let dead_letters: DeadLetters = of_handlers.chain(of_sinks).collect();
+    let http = pipeline.http.map(|http| compiler.http(http, &dead_letters));
     let Compiler { document, topology, .. } = compiler;
     for sink in &sinks {
         if handlers.iter().any(|handler| handler.name == sink.name) {
@@ -92,6 +95,9 @@ fn kafka(document: &mut Document, kafka: raw::Kafka, overrides: &Overrides) -> K
         instance,
     }
 }
+
+/// What each subscriber reads, and where its dead letters go.
+type DeadLetters<'a> = Vec<(&'a [Arc<str>], &'a Arc<str>)>;
 
 struct Compiler<'a, 't> {
     document: &'a mut Document<'t>,
@@ -212,7 +218,7 @@ impl Compiler<'_, '_> {
         topic
     }
 
-    fn http(&mut self, http: raw::Http) -> HttpPlan {
+    fn http(&mut self, http: raw::Http, dead_letters: &DeadLetters) -> HttpPlan {
         let listen = http.listen.parse().map_err(|_| "not an IP address and port, as in \"127.0.0.1:8080\"");
         let body_limit = units::size(&http.body_limit, 1, 64 << 20);
         let timeout = |text: &str| units::duration(text, Duration::from_millis(10), Duration::from_secs(600));
@@ -226,12 +232,17 @@ impl Compiler<'_, '_> {
             resources: http
                 .resources
                 .into_iter()
-                .map(|(name, resource)| self.resource(name, resource))
+                .map(|(name, resource)| self.resource(name, resource, dead_letters))
                 .collect(),
         }
     }
 
-    fn resource(&mut self, name: String, resource: raw::Resource) -> ResourcePlan {
+    fn resource(
+        &mut self,
+        name: String,
+        resource: raw::Resource,
+        dead_letters: &DeadLetters,
+    ) -> ResourcePlan {
         let at = |key: &'static str| ["http", "resources", &name, key];
         self.check_name(&["http", "resources", &name]);
         if RESERVED_RESOURCES.contains(&name.as_str()) {
@@ -253,7 +264,22 @@ impl Compiler<'_, '_> {
                 None
             }
         });
-        ResourcePlan { topic, key: resource.key, schema, view, view_keys: resource.view_keys, name }
+        let mut after = Vec::new();
+        for (subscribe, dead_letter) in dead_letters {
+            let reads_it = subscribe.iter().any(|topic| view.contains(topic));
+            if reads_it && !view.contains(dead_letter) && !after.contains(*dead_letter) {
+                after.push((*dead_letter).clone());
+            }
+        }
+        ResourcePlan {
+            topic,
+            key: resource.key,
+            schema,
+            view,
+            dead_letters: after,
+            view_keys: resource.view_keys,
+            name,
+        }
     }
 
     fn check_name(&mut self, path: Steps) {

@@ -77,8 +77,18 @@ pub struct ResourcePlan {
     pub schema: Option<serde_json::Value>,
     /// The topics whose latest record per key GET shows, in this order.
     pub view: Vec<Arc<str>>,
+    /// Where those end who fail on the way: of every handler and sink that reads a topic of the view. GET shows
+    /// them after the view's own topics.
+    pub dead_letters: Vec<Arc<str>>,
     /// The most keys that the view keeps; beyond it the least recently updated go.
     pub view_keys: usize,
+}
+
+impl ResourcePlan {
+    /// All topics that GET shows, in this order.
+    pub fn shown(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.view.iter().chain(&self.dead_letters)
+    }
 }
 
 #[derive(Clone, Debug)]

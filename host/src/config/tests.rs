@@ -48,6 +48,21 @@ fn a_topic_s_own_settings_win_over_the_defaults() {
 }
 
 #[test]
+fn a_view_shows_the_dead_letters_of_those_who_read_its_topics() {
+    let plan = plan(
+        "kafka.brokers = 'embedded'
+         http.resources.as = { topic = 'a', key = 'id', view = ['a', 'b'] }
+         handlers.g = { component = 'g.wasm', subscribe = ['a'], publish = ['b'], dead_letter = 'dead' }
+         handlers.h = { component = 'h.wasm', subscribe = ['b', 'c'], publish = ['c'] }
+         handlers.i = { component = 'i.wasm', subscribe = ['c'], dead_letter = 'far' }
+         sinks.j = { subscribe = ['b'], smtp = 'file:outbox/', dead_letter = 'dead' }",
+    );
+    let resource = &plan.http.unwrap().resources[0];
+    let shown: Vec<&str> = resource.shown().map(AsRef::as_ref).collect();
+    assert_eq!(shown, ["a", "b", "dead", "h.dlq"]);
+}
+
+#[test]
 fn a_pipeline_without_a_name_is_called_after_its_folder() {
     for (path, name) in [("/srv/Wind Farm/pipeline.toml", "wind-farm"), ("/pipeline.toml", "pipeline")] {
         let text = "[kafka]\nbrokers = 'embedded'".to_string();

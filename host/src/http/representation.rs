@@ -103,6 +103,7 @@ impl<V: Serialize> Serialize for InOrder<V> {
 }
 
 pub(super) fn one(id: &str, state: &State, plan: &ResourcePlan, caught_up: bool) -> Response {
+    let topics: Vec<_> = plan.shown().collect();
     let latest = state.latest.iter().flatten().map(|latest| {
         let Step { topic, partition, offset, timestamp_ms, .. } = latest.step;
         let record = Record {
@@ -112,10 +113,10 @@ pub(super) fn one(id: &str, state: &State, plan: &ResourcePlan, caught_up: bool)
             timestamp_ms,
             headers: shown(&latest.step),
         };
-        (plan.view[topic].to_string(), record)
+        (topics[topic].to_string(), record)
     });
     let history = state.history.iter().map(|step| HistoryStep {
-        topic: &plan.view[step.topic],
+        topic: topics[step.topic],
         partition: step.partition,
         offset: step.offset,
         timestamp_ms: step.timestamp_ms,
@@ -132,6 +133,7 @@ pub(super) fn one(id: &str, state: &State, plan: &ResourcePlan, caught_up: bool)
 }
 
 pub(super) fn many(page: &Page, plan: &ResourcePlan, limit: usize) -> Response {
+    let topics: Vec<_> = plan.shown().collect();
     let items = page.items.iter().map(|(time, id, state)| Item {
         id,
         updated_ms: *time,
@@ -142,7 +144,7 @@ pub(super) fn many(page: &Page, plan: &ResourcePlan, limit: usize) -> Response {
                 .flatten()
                 .map(|Latest { step, .. }| {
                     let Step { topic, partition, offset, timestamp_ms, .. } = *step;
-                    (plan.view[topic].to_string(), Place { partition, offset, timestamp_ms })
+                    (topics[topic].to_string(), Place { partition, offset, timestamp_ms })
                 })
                 .collect(),
         ),

@@ -5,19 +5,25 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::{Event, headers};
+use crate::text::cut;
 
 /// Records of an id's history; beyond it the oldest go.
 pub(super) const MAX_HISTORY: usize = 64;
 
-/// The headers worth showing: where a record came from, and what made it.
-const SHOWN_HEADERS: [&str; 6] = [
+/// The headers worth showing: where a record came from, what made it, and why it is a dead letter.
+const SHOWN_HEADERS: [&str; 9] = [
     super::resources::HTTP_METHOD,
     headers::HANDLER,
     headers::DIGEST,
     headers::SOURCE,
     headers::TRACEPARENT,
     headers::INGRESS_TIME,
+    headers::ATTEMPTS,
+    headers::FAILURE_KIND,
+    headers::FAILURE_MESSAGE,
 ];
+/// Bytes of a header's value that are shown.
+const MAX_HEADER: usize = 512;
 
 #[derive(Clone, Debug)]
 pub(super) struct State {
@@ -62,8 +68,8 @@ impl Seen {
     pub(super) fn new(event: &Event, timestamp_ms: i64) -> Self {
         let shown = SHOWN_HEADERS.iter().filter_map(|name| {
             let value = crate::event::header(&event.headers, name)?;
-            let value = std::str::from_utf8(value).ok().filter(|value| value.len() <= 256)?;
-            Some((*name, value.into()))
+            let value = std::str::from_utf8(value).ok()?;
+            Some((*name, cut(value, MAX_HEADER).into()))
         });
         Self {
             partition: event.position.partition,

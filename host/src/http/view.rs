@@ -100,7 +100,8 @@ impl View {
 
     pub(super) fn bounded(plans: &[ResourcePlan], max_bytes: usize) -> Self {
         let resources = plans.iter().map(|plan| {
-            let mut topics = plan.view.clone();
+            let mut topics: Vec<_> = plan.shown().cloned().collect();
+            let shown = topics.len();
             let own = topics.iter().position(|topic| *topic == plan.topic).unwrap_or(topics.len());
             if own == topics.len() {
                 topics.push(plan.topic.clone());
@@ -108,7 +109,7 @@ impl View {
             Resource {
                 name: plan.name.clone(),
                 topics,
-                shown: plan.view.len(),
+                shown,
                 own,
                 max_keys: plan.view_keys,
                 max_bytes,

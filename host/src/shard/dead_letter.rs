@@ -3,22 +3,14 @@
 //! Key, payload and headers are kept byte for byte, so that it can be put back; the only change is that the
 //! host's own headers on it (its provenance) get a prefix, to make room for those of the failure.
 
-use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, RESERVED_PREFIX, SOURCE};
+use crate::event::headers::{
+    ATTEMPTS, DIGEST, FAILURE_BACKTRACE, FAILURE_KIND, FAILURE_MESSAGE, FIRST_FAILED_MS, HANDLER,
+    INGRESS_TIME, LAST_FAILED_MS, ORIGINAL_PREFIX, RESERVED_PREFIX, SOURCE, SOURCE_TIMESTAMP_MS,
+};
 use crate::event::{Event, Failure, Header, Record};
 use crate::text::cut;
 
 use super::decide::Identity;
-
-/// The headers of a dead letter, besides `wasmill-source`, `wasmill-handler` and `wasmill-digest`.
-pub const SOURCE_TIMESTAMP_MS: &str = "wasmill-source-timestamp-ms";
-pub const ATTEMPTS: &str = "wasmill-attempts";
-pub const FAILURE_KIND: &str = "wasmill-failure-kind";
-pub const FAILURE_MESSAGE: &str = "wasmill-failure-message";
-pub const FAILURE_BACKTRACE: &str = "wasmill-failure-backtrace";
-pub const FIRST_FAILED_MS: &str = "wasmill-first-failed-ms";
-pub const LAST_FAILED_MS: &str = "wasmill-last-failed-ms";
-/// What stands before the rest of the name of a `wasmill-` header that the event itself had.
-pub const ORIGINAL_PREFIX: &str = "wasmill-original-";
 
 /// Bytes of the failure's message and of its backtrace that are kept: a dead letter must fit where the
 /// event did.

@@ -7,7 +7,7 @@
 //! Nothing of a batch is remembered beyond a failed commit: the shard rewinds to the committed offsets
 //! and handles the batch again, which is what makes every failure the same failure.
 
-pub mod dead_letter;
+mod dead_letter;
 mod decide;
 mod retry;
 mod window;

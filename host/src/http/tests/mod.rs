@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::plan::{HttpPlan, ResourcePlan};
-use crate::event::{Event, Header, Position, Record};
+use crate::event::{Event, Header, Position, Record, headers};
 use crate::log::{PublishError, Publishing};
 
 /// A topic of one partition for each name, all in one list.
@@ -114,6 +114,7 @@ fn plan() -> HttpPlan {
                 "$defs": { "grams": { "type": "integer", "minimum": 0 } },
             })),
             view: vec!["parcels".into(), "parcels_sent".into()],
+            dead_letters: vec!["sender.dlq".into()],
             view_keys: 100,
         }],
     }

@@ -32,6 +32,20 @@ async fn an_id_shows_the_latest_record_of_each_topic_and_its_history() {
 }
 
 #[tokio::test]
+async fn an_id_that_failed_on_its_way_shows_the_dead_letter_and_why() {
+    let server = server().await;
+    server.view.apply(&event("parcels", 0, "p", r#"{"grams":1}"#, 1000));
+    let mut letter = event("sender.dlq", 0, "p", r#"{"grams":1}"#, 2000);
+    letter.headers.push(Header::new(headers::FAILURE_KIND, "reject"));
+    letter.headers.push(Header::new(headers::FAILURE_MESSAGE, "too light".repeat(1000)));
+    server.view.apply(&letter);
+    let shown = &server.get("/parcels/p").await.json()["latest"]["sender.dlq"]["headers"];
+    assert_eq!(shown["wasmill-failure-kind"], "reject");
+    let message = shown["wasmill-failure-message"].as_str().unwrap();
+    assert!(message.starts_with("too light") && message.len() <= 512, "{message}");
+}
+
+#[tokio::test]
 async fn payloads_that_are_not_json_are_shown_as_what_they_are() {
     let server = server().await;
     let mut record = event("parcels", 0, "text", "not json", 1);
