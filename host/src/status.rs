@@ -21,7 +21,7 @@ struct Inner {
     /// Questions in a row that the broker did not answer.
     unanswered: u32,
     /// Why there are no subscribers yet.
-    starting: Option<&'static str>,
+    starting: Option<String>,
     subscribers: BTreeMap<String, Subscriber>,
 }
 
@@ -110,7 +110,7 @@ impl Status {
                     error: Some("not contacted yet".into()),
                 },
                 unanswered: 0,
-                starting: Some("the topics are not ready yet"),
+                starting: Some("the topics are not ready yet".into()),
                 subscribers: BTreeMap::new(),
             })),
         }
@@ -131,6 +131,11 @@ impl Status {
     /// Whether the broker is known to be away. One question without an answer is no proof.
     pub fn broker_away(&self) -> bool {
         self.lock().unanswered >= 2
+    }
+
+    /// Why there are no subscribers yet.
+    pub fn starting(&self, reason: &str) {
+        self.lock().starting = Some(reason.into());
     }
 
     /// Every subscriber is added.
@@ -162,7 +167,7 @@ impl Status {
         if let (false, Some(error)) = (inner.broker.reachable, &inner.broker.error) {
             not_ready.push(format!("broker {}: {error}", inner.broker.brokers));
         }
-        not_ready.extend(inner.starting.map(str::to_string));
+        not_ready.extend(inner.starting.clone());
         for (name, subscriber) in &inner.subscribers {
             for (number, shard) in &subscriber.shards {
                 let what = match &shard.state {

@@ -2,7 +2,9 @@
 //!
 //! A failing seed prints itself; `WASMILL_SEED=<seed> cargo test --release --test simulated` replays it alone.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -92,7 +94,7 @@ fn produce(broker: &Broker, key: &str, payload: &str) {
     });
 }
 
-fn drain(broker: &Broker, shard: &mut TestShard) {
+fn drain<H: Handler>(broker: &Broker, shard: &mut TestShard<H>) {
     for _ in 0..10_000 {
         if broker.drained(GROUP) {
             return;
@@ -223,6 +225,33 @@ fn an_output_that_no_broker_takes_and_one_to_an_undeclared_topic_become_dead_let
         assert_eq!(text(&letter.record, headers::FAILURE_KIND), "contract");
     }
     assert!(text(&letters[1].record, headers::FAILURE_MESSAGE).contains("\"nowhere\""));
+}
+
+/// Counts how often each event is handled.
+struct Counting(Rc<RefCell<BTreeMap<i64, u32>>>);
+
+impl Handler for Counting {
+    fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
+        for event in events {
+            *self.0.borrow_mut().entry(event.position.offset).or_default() += 1;
+        }
+        Copy.handle(events, attempts)
+    }
+
+    fn digest(&self) -> Arc<str> {
+        Copy.digest()
+    }
+}
+
+#[test]
+fn an_event_whose_output_is_refused_is_not_handled_again_on_its_way_to_the_dead_letters() {
+    let broker = Broker::new(1, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+    produce(&broker, "k", "huge");
+    produce(&broker, "k", "after");
+    let handled = Rc::new(RefCell::new(BTreeMap::new()));
+    drain(&broker, &mut shard_of(&broker, "a", 1, Counting(handled.clone())));
+    assert_eq!(*handled.borrow(), BTreeMap::from([(0, 1), (1, 2)]));
+    assert_eq!((payloads(&broker, "out"), broker.read("copy.dlq").len()), (vec!["after".into()], 1));
 }
 
 #[test]

@@ -2,7 +2,6 @@
 //!
 //! Pure: no I/O, no clock, and the only randomness is the caller's.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rand::Rng;
@@ -75,7 +74,6 @@ pub(super) fn decide(
     window: &mut Window,
     ready: &[Slot],
     outcomes: Vec<Outcome>,
-    condemned: &BTreeMap<Position, String>,
     identity: &Identity,
     now: Now,
     random: &mut impl Rng,
@@ -83,10 +81,6 @@ pub(super) fn decide(
     let mut tally = Tally { events: outcomes.len() as u64, ..Tally::default() };
     for (&slot, outcome) in ready.iter().zip(outcomes) {
         let event = window.event(slot);
-        let outcome = match condemned.get(&event.position) {
-            Some(reason) => Err(Failure::new(FailureKind::Contract, reason.clone())),
-            None => outcome,
-        };
         let settled = outcome.and_then(|outputs| records(event, outputs, identity));
         let state = match settled {
             Ok(records) => State::Settled(records),

@@ -21,9 +21,9 @@ use thiserror::Error;
 
 pub use decide::{Identity, Tally};
 
-use crate::event::{Handler, Now, Position};
+use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position};
 use crate::log::{CommitError, Committer, LogError, Source};
-use window::Window;
+use window::{Slot, Window};
 
 /// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -112,6 +112,7 @@ where
             Err(error) => return self.log_refused(error),
         };
         self.window.forget(&polled.forgotten);
+        self.condemned.retain(|position, _| !polled.forgotten.contains(&position.topic_partition()));
         self.window.admit(polled.events);
 
         // Run.
@@ -120,21 +121,27 @@ where
             self.refusals = 0;
             return Ok(Turn::Went(Tally::default()));
         }
-        let (events, attempts) = self.window.events(&ready);
-        let outcomes = self.handler.handle(&events, &attempts);
-        assert!((1..=ready.len()).contains(&outcomes.len()), "a handler answers for the first of its events");
+        let condemned = |slot: &Slot| self.condemned.get(&self.window.event(*slot).position);
+        let (doomed, ready): (Vec<Slot>, Vec<Slot>) =
+            ready.into_iter().partition(|slot| condemned(slot).is_some());
+        let reasons = doomed.iter().filter_map(condemned);
+        let mut outcomes: Vec<Outcome> =
+            reasons.map(|reason| Err(Failure::new(FailureKind::Contract, reason.clone()))).collect();
+        if !ready.is_empty() {
+            let (events, attempts) = self.window.events(&ready);
+            let handled = self.handler.handle(&events, &attempts);
+            assert!(
+                (1..=ready.len()).contains(&handled.len()),
+                "a handler answers for the first of its events"
+            );
+            outcomes.extend(handled);
+        }
 
         // Decide.
         self.identity.digest = self.handler.digest();
-        let decision = decide::decide(
-            &mut self.window,
-            &ready,
-            outcomes,
-            &self.condemned,
-            &self.identity,
-            now(),
-            &mut self.random,
-        );
+        let slots = [doomed, ready].concat();
+        let decision =
+            decide::decide(&mut self.window, &slots, outcomes, &self.identity, now(), &mut self.random);
 
         // Commit.
         if !decision.commit.is_empty() {
@@ -154,6 +161,9 @@ where
         // A partition with an event that waits for its next try fetches nothing more until that is settled.
         let (held, free) = self.window.held();
         if let Err(error) = self.source.pause(&held).and_then(|()| self.source.resume(&free)) {
+            // Which partitions are paused is not known any more. A rewind resumes all of them.
+            self.window.clear();
+            self.rewind = true;
             return self.log_refused(error);
         }
         Ok(Turn::Went(decision.tally))

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miette::IntoDiagnostic;
 use tracing::{info, warn};
 
-use super::run::Stop;
+use super::stop::Stop;
 use super::threads::Threads;
 use crate::config::plan::TopicPlan;
 use crate::http::View;
@@ -19,6 +19,8 @@ const WATCH_EVERY: Duration = Duration::from_secs(2);
 const WATCH_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Between two attempts at what the broker did not let us do.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How often the HTTP view asks whether a topic has got more partitions.
+const GROWTH: Duration = Duration::from_secs(60);
 /// The most events that the HTTP view takes at once.
 const VIEW_BATCH: usize = 1000;
 const VIEW_WAIT: Duration = Duration::from_millis(100);
@@ -28,8 +30,9 @@ pub(super) fn create_topics(
     threads: &mut Threads,
     cluster: &Cluster,
     topics: &[TopicPlan],
+    status: &Status,
 ) -> miette::Result<Receiver<()>> {
-    let (cluster, topics) = (cluster.clone(), topics.to_vec());
+    let (cluster, topics, status) = (cluster.clone(), topics.to_vec(), status.clone());
     let (say, there) = sync_channel(1);
     threads.spawn("topics".into(), move |stop| {
         let mut told = Told::default();
@@ -43,7 +46,11 @@ pub(super) fn create_topics(
                     let _ = say.send(());
                     return;
                 }
-                Err(error) => told.once("the topics are not ready", error.to_string()),
+                Err(error) => {
+                    let error = error.to_string();
+                    status.starting(&format!("the topics are not ready: {error}"));
+                    told.once("the topics are not ready", error);
+                }
             }
             stop.wait(AGAIN);
         }
@@ -89,11 +96,19 @@ pub(super) fn feed_view(threads: &mut Threads, cluster: &Cluster, view: View) ->
     })
 }
 
-/// Follows the topics until `stop`, or until the broker gives up on it.
+/// Follows the topics until `stop`, until one of them grows, or until the broker gives up on it.
 fn follow(cluster: &Cluster, topics: &[Arc<str>], view: &View, stop: &Stop) -> Result<(), String> {
     let mut tail = cluster.tail(topics, &Start::Beginning).map_err(|error| error.to_string())?;
     let mut caught_up = false;
+    let mut asked = Instant::now();
     while !stop.stopped() {
+        if asked.elapsed() > GROWTH {
+            if tail.is_outgrown().map_err(|error| error.to_string())? {
+                info!("a topic of the view has more partitions: reading again from the start");
+                return Ok(());
+            }
+            asked = Instant::now();
+        }
         for event in tail.poll(VIEW_BATCH, VIEW_WAIT).map_err(|error| error.to_string())? {
             view.apply(&event);
         }

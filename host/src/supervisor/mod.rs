@@ -1,12 +1,14 @@
 //! The supervisor: owns the plan, the component versions and the shards, from the first line of the log to
 //! the last.
 //!
-//! Only it touches signals, and only it starts threads: one for each shard (`subscriber`), those that create
-//! topics, watch the broker and feed the HTTP view (`jobs`), and a small tokio runtime for HTTP. All of them end
-//! by one `Stop`, and all are joined, under one deadline.
+//! Only it touches signals. It starts a thread for each shard (`subscriber`), those that create topics, watch the
+//! broker and feed the HTTP view (`jobs`), and a small tokio runtime for HTTP. All of them end by one `Stop`, and
+//! all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
+//! deadlines, has a thread of that object's own, which ends with it.)
 
 mod jobs;
 mod run;
+mod stop;
 mod subscriber;
 mod threads;
 mod versions;
@@ -28,7 +30,7 @@ use crate::config::plan::{Brokers, HttpPlan, Plan};
 use crate::http;
 use crate::log::kafka::Cluster;
 use crate::status::Status;
-use run::Stop;
+use stop::Stop;
 use threads::Threads;
 
 /// From the signal to the end of the process, at most: what is still busy then is left behind.
@@ -69,7 +71,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
         server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));
     }
 
-    let topics = jobs::create_topics(&mut threads, &cluster, &plan.topics)?;
+    let topics = jobs::create_topics(&mut threads, &cluster, &plan.topics, &status)?;
     if wait_for(&topics, &stop) {
         if let Some(view) = view {
             jobs::feed_view(&mut threads, &cluster, view)?;

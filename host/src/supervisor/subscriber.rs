@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use rand::random;
 use tracing::{error, warn};
 
-use super::run::{Stop, run};
+use super::run::run;
+use super::stop::Stop;
 use super::threads::Threads;
 use crate::config::plan::{HandlerPlan, SinkPlan};
 use crate::event::Handler;

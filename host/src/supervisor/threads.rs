@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use miette::{IntoDiagnostic, WrapErr};
 use tracing::error;
 
-use super::run::Stop;
+use super::stop::Stop;
 
 /// Before a thread that panicked starts over.
 const AGAIN: Duration = Duration::from_secs(1);

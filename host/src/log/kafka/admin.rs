@@ -13,8 +13,9 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use rdkafka::metadata::Metadata;
 use tracing::warn;
 
-use super::client::{self, Base, Plain, Voice};
+use super::client::{self, Base};
 use super::closing::Closing;
+use super::context::{self, Plain};
 use super::embedded::Embedded;
 use super::token::Renewal;
 use super::{CALL, ConnectError};
@@ -42,8 +43,7 @@ pub(super) fn create_embedded(
 pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Arc<str>>, ConnectError> {
     let config = base.plain_client();
     // The admin client serves nobody's errors, and so could not say why it has no connection.
-    let asker: Closing<BaseConsumer<Plain>> =
-        Closing::new(client::create(&config, Plain(Voice::new("topics")))?);
+    let asker: Closing<BaseConsumer<Plain>> = Closing::new(client::create(&config, Plain::new("topics"))?);
     let metadata = metadata(&asker)?;
     let mut missing = Vec::new();
     for topic in topics {
@@ -64,8 +64,7 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
         return Ok(Vec::new());
     }
 
-    let admin: Closing<AdminClient<Plain>> =
-        Closing::new(client::create(&config, Plain(Voice::new("admin")))?);
+    let admin: Closing<AdminClient<Plain>> = Closing::new(client::create(&config, Plain::new("admin"))?);
     Renewal::new(&config).renew(admin.inner()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
     let new: Vec<NewTopic<'_>> = missing
         .iter()
@@ -115,8 +114,8 @@ fn metadata(asker: &BaseConsumer<Plain>) -> Result<Metadata, ConnectError> {
     // Serves a token, where one is needed.
     drop(asker.poll(Duration::ZERO));
     asker.fetch_metadata(None, CALL).map_err(|error| {
-        client::listen(asker);
-        let error = asker.context().0.explain(&error);
+        context::listen(asker);
+        let error = asker.context().voice.explain(&error);
         ConnectError::Unavailable(format!("can't ask for the topics: {error}"))
     })
 }

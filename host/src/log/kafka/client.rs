@@ -1,20 +1,11 @@
-//! How every client is configured, and where its log lines and errors go.
+//! How every client is configured.
 //!
 //! The user's librdkafka properties come after our defaults and before what correctness depends on; the
 //! latter can't be overridden, only refused with the reason.
 
-use std::error::Error;
-use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
-
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
-use rdkafka::consumer::BaseConsumer;
-use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::DeliveryResult;
-use rdkafka::producer::ProducerContext;
-use tracing::{debug, error, info, warn};
+use rdkafka::error::KafkaError;
 
 use super::{ConnectError, token};
 use crate::config::plan::KafkaPlan;
@@ -184,112 +175,4 @@ pub(super) fn create<C: ClientContext, T: FromClientConfigAndContext<C>>(
         KafkaError::ClientConfig(_, reason, name, _) => ConnectError::Property { name, reason },
         other => ConnectError::Fatal(format!("can't make a Kafka client: {other}")),
     })
-}
-
-/// What the callbacks of one client need: a name for its log lines.
-pub(super) struct Voice {
-    name: String,
-    /// Why brokers turn this client away: a wrong password, a certificate that nobody vouches for. What waits for
-    /// them only learns that time has run out.
-    turned_away: Mutex<Option<String>>,
-}
-
-impl Voice {
-    pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), turned_away: Mutex::default() }
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
-    pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        let client = &self.name;
-        match level {
-            RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
-                error!(target: "wasmill::kafka", client, facility, "{message}");
-            }
-            // librdkafka calls every lost connection an error, though it heals by itself.
-            RDKafkaLogLevel::Error if matches!(facility, "FAIL" | "ERROR") => {
-                debug!(target: "wasmill::kafka", client, facility, "{message}");
-            }
-            RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
-                warn!(target: "wasmill::kafka", client, facility, "{message}");
-            }
-            RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug => {
-                debug!(target: "wasmill::kafka", client, facility, "{message}");
-            }
-        }
-    }
-
-    pub(super) fn error(&self, error: &KafkaError, reason: &str) {
-        let client = &self.name;
-        match error.rdkafka_error_code() {
-            Some(RDKafkaErrorCode::PartitionEOF) => {}
-            // Every client has its own, heard late by those that are idle. Who watches the broker says it once.
-            Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
-                debug!(target: "wasmill::kafka", client, "{reason}");
-            }
-            Some(
-                RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SaslAuthenticationFailed
-                | RDKafkaErrorCode::UnsupportedSASLMechanism
-                | RDKafkaErrorCode::SSL,
-            ) => {
-                let mut turned_away = self.turned_away.lock().unwrap_or_else(PoisonError::into_inner);
-                // It is tried again and again.
-                if turned_away.is_none() {
-                    warn!(target: "wasmill::kafka", client, "{reason}");
-                }
-                *turned_away = Some(reason.to_string());
-            }
-            _ => warn!(target: "wasmill::kafka", client, "{reason}"),
-        }
-    }
-
-    /// `error`, and why, if that is known.
-    pub(super) fn explain(&self, error: &dyn Display) -> String {
-        match self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).as_deref() {
-            Some(reason) => format!("{error}: {reason}"),
-            None => error.to_string(),
-        }
-    }
-
-    pub(super) fn works(&self) {
-        if self.turned_away.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            info!(target: "wasmill::kafka", client = self.name, "a broker lets it in again");
-        }
-    }
-}
-
-/// Serves a client's log lines and errors, up to and after those of a request that failed just now.
-pub(super) fn listen(consumer: &BaseConsumer<Plain>) {
-    while consumer.poll(Duration::from_millis(20)).is_some() {}
-}
-
-/// The context of clients without callbacks of their own.
-pub(super) struct Plain(pub(super) Voice);
-
-impl ClientContext for Plain {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        Ok(token::read(config)?)
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
-    }
-}
-
-impl rdkafka::consumer::ConsumerContext for Plain {}
-
-impl ProducerContext for Plain {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }

@@ -6,8 +6,8 @@
 //! which also ends what the old one left open (librdkafka lacks KIP-890, so its own state can't be trusted
 //! after a timeout).
 
-use std::collections::VecDeque;
-use std::time::{Duration, Instant};
+use std::mem;
+use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -15,8 +15,10 @@ use rdkafka::producer::{BaseProducer, Producer, PurgeConfig};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::closing::Closing;
+use super::context::Context;
 use super::deliveries::Deliveries;
 use super::failed::{Failed, Fate};
+use super::fencing::{Fencing, TWO_OF_A_NAME};
 use super::group::Membership;
 use super::{CALL, ConnectError, client, native, record};
 use crate::log::{self, Commit, CommitError, LogError};
@@ -27,15 +29,18 @@ pub(super) const TRANSACTION: Duration = Duration::from_secs(10);
 const STALL: Duration = Duration::from_secs(6);
 const ABORT: Duration = Duration::from_secs(3);
 
+type Producing = BaseProducer<Context<Deliveries>>;
+
 pub struct Committer {
     config: ClientConfig,
     name: String,
     /// `None` on the embedded broker.
     transactional_id: Option<String>,
     /// `None` after a failure that could not be mended at once; `recover` tries again.
-    producer: Option<Closing<BaseProducer<Deliveries>>>,
-    /// When this producer was fenced lately.
-    fenced: VecDeque<Instant>,
+    producer: Option<Closing<Producing>>,
+    fenced: Fencing,
+    /// That a topic takes no batches: said once.
+    told_slow: bool,
 }
 
 impl Committer {
@@ -52,7 +57,14 @@ impl Committer {
             config.set("transactional.id", id);
             config.set("transaction.timeout.ms", TRANSACTION.as_millis().to_string());
         }
-        let mut committer = Self { config, name, transactional_id, producer: None, fenced: VecDeque::new() };
+        let mut committer = Self {
+            config,
+            name,
+            transactional_id,
+            producer: None,
+            fenced: Fencing::default(),
+            told_slow: false,
+        };
         committer.replace()?;
         Ok(committer)
     }
@@ -64,9 +76,9 @@ impl Committer {
         Ok(())
     }
 
-    fn make(&self, config: &ClientConfig) -> Result<Closing<BaseProducer<Deliveries>>, ConnectError> {
-        let context = Deliveries::new(self.name.clone());
-        let producer: Closing<BaseProducer<Deliveries>> = Closing::new(client::create(config, context)?);
+    fn make(&self, config: &ClientConfig) -> Result<Closing<Producing>, ConnectError> {
+        let context = Context::new(self.name.clone());
+        let producer: Closing<Producing> = Closing::new(client::create(config, context)?);
         // Who needs a token to log in asks for it by this queue.
         producer.poll(Duration::ZERO);
         if self.transactional_id.is_some()
@@ -102,10 +114,10 @@ impl Committer {
         let mut config = self.config.clone();
         config.set("batch.num.messages", "1");
         self.producer = None;
-        self.producer = self.make(&config).ok();
+        self.producer = Some(self.make(&config).map_err(Failed::unsure)?);
         let answer = self.attempt(commit, membership);
         self.producer = None;
-        if answer.is_ok() {
+        if answer.is_ok() && !mem::replace(&mut self.told_slow, true) {
             tracing::warn!(
                 target: "wasmill::kafka",
                 client = self.name,
@@ -142,25 +154,12 @@ impl Committer {
         if !native::flush(producer, ABORT, ABORT) {
             return false;
         }
-        producer.context().take();
+        producer.context().own.take();
         self.transactional_id.is_none() || producer.abort_transaction(ABORT).is_ok()
     }
 
-    /// Two processes of one instance name fence each other for ever, a few times a minute at the least.
     fn fenced_again(&mut self, reason: String) -> String {
-        let now = Instant::now();
-        self.fenced.push_back(now);
-        while self.fenced.front().is_some_and(|&at| now - at > Duration::from_secs(60)) {
-            self.fenced.pop_front();
-        }
-        if self.fenced.len() <= 3 {
-            return reason;
-        }
-        format!(
-            "{reason}; that was time {} within a minute: another process seems to run with the same instance \
-             name. Give each process its own `kafka.instance`",
-            self.fenced.len()
-        )
+        if self.fenced.again() { format!("{reason}, again and again: {TWO_OF_A_NAME}") } else { reason }
     }
 }
 
@@ -203,11 +202,7 @@ impl log::Committer for Committer {
     }
 }
 
-fn transact(
-    producer: &BaseProducer<Deliveries>,
-    commit: &Commit,
-    membership: &Membership,
-) -> Result<(), Failed> {
+fn transact(producer: &Producing, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
     let offsets = offsets(commit)?;
     producer.begin_transaction().map_err(Failed::of("begin"))?;
     publish(producer, commit)?;
@@ -225,11 +220,7 @@ fn transact(
     producer.commit_transaction(CALL).map_err(Failed::of("commit"))
 }
 
-fn publish_then_commit(
-    producer: &BaseProducer<Deliveries>,
-    commit: &Commit,
-    membership: &Membership,
-) -> Result<(), Failed> {
+fn publish_then_commit(producer: &Producing, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
     let offsets = offsets(commit)?;
     let member = match membership {
         Membership::Member(member) => member.upgrade(),
@@ -253,7 +244,7 @@ fn offsets(commit: &Commit) -> Result<TopicPartitionList, Failed> {
         .map_err(Failed::of("name offsets"))
 }
 
-fn publish(producer: &BaseProducer<Deliveries>, commit: &Commit) -> Result<(), Failed> {
+fn publish(producer: &Producing, commit: &Commit) -> Result<(), Failed> {
     for (index, record) in commit.publish.iter().enumerate() {
         let mut base = record::base_record(record, index);
         while let Err((error, refused)) = producer.send(base) {
@@ -269,9 +260,9 @@ fn publish(producer: &BaseProducer<Deliveries>, commit: &Commit) -> Result<(), F
 }
 
 /// Waits until every record is acknowledged.
-fn settle(producer: &BaseProducer<Deliveries>) -> Result<(), Failed> {
+fn settle(producer: &Producing) -> Result<(), Failed> {
     let settled = native::flush(producer, STALL, TRANSACTION);
-    match producer.context().take() {
+    match producer.context().own.take() {
         None if settled => {
             producer.context().voice.works();
             Ok(())

@@ -11,7 +11,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{IsError, RDKafkaErrorCode};
 use rdkafka::types::{RDKafkaMockCluster, RDKafkaType};
 
-use super::client::{Plain, Voice};
+use super::context::Plain;
 
 pub(super) struct Embedded {
     cluster: *mut RDKafkaMockCluster,
@@ -28,7 +28,7 @@ impl Embedded {
     pub(super) fn start() -> Result<Self, String> {
         let config = ClientConfig::new();
         let native_config = config.create_native_config().map_err(|e| e.to_string())?;
-        let context = Plain(Voice::new("embedded broker"));
+        let context = Plain::new("embedded broker");
         let client = Client::new(&config, native_config, RDKafkaType::RD_KAFKA_PRODUCER, context)
             .map_err(|e| e.to_string())?;
         // SAFETY: the client lives as long as the cluster; null is checked.

@@ -2,6 +2,8 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
+use super::ConnectError;
+
 pub(super) struct Failed {
     pub(super) fate: Fate,
     pub(super) reason: String,
@@ -19,6 +21,11 @@ impl Failed {
             record: None,
             by_broker: false,
         }
+    }
+
+    /// There is no producer, and why.
+    pub(super) fn unsure(reason: ConnectError) -> Self {
+        Self { fate: Fate::Unsure, reason: reason.to_string(), record: None, by_broker: false }
     }
 
     pub(super) fn moved() -> Self {

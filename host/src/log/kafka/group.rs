@@ -4,24 +4,20 @@
 //! All of it is heard inside `poll`, on the caller's thread, and left in [`GroupState`] for it.
 
 use std::collections::HashSet;
-use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::{ClientContext, TopicPartitionList};
 use tracing::{debug, info};
 
-use super::client::Voice;
+use super::context::{Context, Voice};
 use super::record::Topics;
-use super::token;
 use crate::event::TopicPartition;
 use crate::log::LogError;
 
-pub(super) type GroupConsumer = BaseConsumer<Group>;
+pub(super) type GroupConsumer = BaseConsumer<Context<Group>>;
 
 /// Proof of one generation of the group.
 #[derive(Clone)]
@@ -34,11 +30,9 @@ pub enum Membership {
     Member(Weak<GroupConsumer>),
 }
 
-/// The context of a source's client.
-pub struct Group {
-    pub(super) voice: Voice,
-    state: Mutex<GroupState>,
-}
+/// What the group's callbacks leave for `poll`.
+#[derive(Default)]
+pub struct Group(Mutex<GroupState>);
 
 #[derive(Default)]
 pub(super) struct GroupState {
@@ -50,12 +44,8 @@ pub(super) struct GroupState {
 }
 
 impl Group {
-    pub(super) fn new(name: &str) -> Self {
-        Self { voice: Voice::new(name), state: Mutex::default() }
-    }
-
     pub(super) fn state(&self) -> MutexGuard<'_, GroupState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(state: &mut GroupState, partitions: &TopicPartitionList) {
@@ -63,34 +53,18 @@ impl Group {
     }
 }
 
-impl ClientContext for Group {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        Ok(token::read(config)?)
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.voice.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.voice.error(&error, reason);
-    }
-}
-
-impl ConsumerContext for Group {
+impl ConsumerContext for Context<Group> {
     fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Revoke(partitions) => {
                 let lost = consumer.assignment_lost();
                 let client = self.voice.name();
                 info!(target: "wasmill::kafka", client, partitions = partitions.count(), lost, "partitions revoked");
-                let mut state = self.state();
+                let mut state = self.own.state();
                 // From here to the next assignment, no generation vouches for anything.
                 state.generation = None;
                 state.silent_since = None;
-                Self::forget(&mut state, partitions);
+                Group::forget(&mut state, partitions);
             }
             Rebalance::Assign(partitions) => {
                 let client = self.voice.name();
@@ -104,10 +78,10 @@ impl ConsumerContext for Group {
         match rebalance {
             Rebalance::Assign(partitions) => {
                 let generation = consumer.group_metadata().map(Arc::new);
-                let mut state = self.state();
+                let mut state = self.own.state();
                 state.generation = generation;
                 state.silent_since = (partitions.count() > 0).then(Instant::now);
-                Self::forget(&mut state, partitions);
+                Group::forget(&mut state, partitions);
             }
             Rebalance::Revoke(_) | Rebalance::Error(_) => {}
         }

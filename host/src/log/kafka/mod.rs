@@ -9,9 +9,11 @@ mod admin;
 mod client;
 mod closing;
 mod committer;
+mod context;
 mod deliveries;
 mod embedded;
 mod failed;
+mod fencing;
 mod group;
 mod native;
 mod publisher;
@@ -33,8 +35,9 @@ pub use source::Source;
 pub use tail::{Start, Tail};
 
 use crate::config::plan::{Brokers, KafkaPlan, TopicPlan};
-use client::{Base, Plain, Voice};
+use client::Base;
 use closing::Closing;
+use context::Plain;
 use embedded::Embedded;
 
 /// The limit of one blocking request to the broker.
@@ -146,7 +149,7 @@ impl Cluster {
 
     /// Asks whether a broker answers, again and again by one connection.
     pub fn prober(&self) -> Result<Prober, ConnectError> {
-        let consumer = client::create(&self.base.plain_client(), Plain(Voice::new("prober")))?;
+        let consumer = client::create(&self.base.plain_client(), Plain::new("prober"))?;
         Ok(Prober { consumer: Closing::new(consumer) })
     }
 }
@@ -164,12 +167,12 @@ impl Prober {
         // Naming a topic keeps the answer small; it need not exist, and none is created by a consumer.
         match self.consumer.fetch_metadata(Some("__consumer_offsets"), timeout) {
             Ok(_) => {
-                self.consumer.context().0.works();
+                self.consumer.context().voice.works();
                 Ok(())
             }
             Err(error) => {
-                client::listen(&self.consumer);
-                Err(self.consumer.context().0.explain(&error))
+                context::listen(&self.consumer);
+                Err(self.consumer.context().voice.explain(&error))
             }
         }
     }

@@ -1,23 +1,20 @@
 //! Publishing single records from async code: the HTTP ingress, which answers 2xx only after the broker.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rdkafka::ClientContext;
-use rdkafka::client::OAuthToken;
-use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::message::{DeliveryResult, Message};
 use rdkafka::producer::{BaseProducer, Producer, ProducerContext};
 
 use tokio::sync::oneshot;
 
-use super::client::{self, Base, Voice};
+use super::client::{self, Base};
 use super::closing::Closing;
-use super::{ConnectError, native, record, token};
+use super::context::Context;
+use super::{ConnectError, native, record};
 use crate::event::{Position, Record};
 use crate::log::{Publish, PublishError, Publishing};
 
@@ -32,7 +29,7 @@ pub struct Publisher {
 const REPORT: Duration = Duration::from_secs(1);
 
 struct Polled {
-    producer: Arc<BaseProducer<Acknowledgements>>,
+    producer: Arc<BaseProducer<Context<Acknowledgements>>>,
     stop: Arc<AtomicBool>,
     /// Serves the acknowledgements; ends when `stop` is set, joined on drop.
     poller: Option<JoinHandle<()>>,
@@ -44,7 +41,7 @@ impl Publisher {
         // Whoever asked repeats the request when there is no answer: a record that came late, after the repetition,
         // would be a second one.
         config.set("message.timeout.ms", give_up.as_millis().max(1).to_string());
-        let context = Acknowledgements(Voice::new("publisher"));
+        let context = Context::<Acknowledgements>::new("publisher");
         let producer: Arc<BaseProducer<_>> = Arc::new(client::create(&config, context)?);
         let stop = Arc::new(AtomicBool::new(false));
         let poller = {
@@ -77,9 +74,11 @@ impl Publish for Publisher {
                 Ok(Ok(Ok((partition, offset)))) => Ok(Position { topic: record.topic, partition, offset }),
                 Ok(Ok(Err(error))) => Err(match publish_error(&error) {
                     PublishError::Unavailable(_) => {
-                        PublishError::Unavailable(self.polled.producer.context().0.explain(&error))
+                        PublishError::Unavailable(self.polled.producer.context().voice.explain(&error))
                     }
-                    other => other,
+                    clear @ (PublishError::TooLarge(_)
+                    | PublishError::Overloaded
+                    | PublishError::Refused(_)) => clear,
                 }),
                 // The sender is dropped only with the producer.
                 Ok(Err(_)) => Err(PublishError::Unavailable("the publisher was closed".into())),
@@ -124,31 +123,16 @@ fn publish_error(error: &KafkaError) -> PublishError {
 
 type Acknowledgement = Result<(i32, i64), KafkaError>;
 
-struct Acknowledgements(Voice);
+#[derive(Default)]
+struct Acknowledgements;
 
-impl ClientContext for Acknowledgements {
-    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
-
-    fn generate_oauth_token(&self, config: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
-        Ok(token::read(config)?)
-    }
-
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.0.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.0.error(&error, reason);
-    }
-}
-
-impl ProducerContext for Acknowledgements {
+impl ProducerContext for Context<Acknowledgements> {
     type DeliveryOpaque = Box<oneshot::Sender<Acknowledgement>>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, sender: Self::DeliveryOpaque) {
         let answer = match result {
             Ok(message) => {
-                self.0.works();
+                self.voice.works();
                 Ok((message.partition(), message.offset()))
             }
             Err((error, _)) => Err(error.clone()),

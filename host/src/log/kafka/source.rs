@@ -4,7 +4,6 @@
 //! polled under an older assignment is forgotten; what was polled under this one can be committed only
 //! with the [`Membership`] of this one, which the broker checks (KIP-447).
 
-use std::collections::VecDeque;
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -15,12 +14,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::closing::Closing;
-use super::group::{Group, GroupConsumer, Membership, fate};
+use super::context::Context;
+use super::fencing::{Fencing, TWO_OF_A_NAME};
+use super::group::{GroupConsumer, Membership, fate};
 use super::record::{self, Topics};
 use super::{CALL, ConnectError, client, native};
 use crate::event::TopicPartition;
 use crate::log::{self, LogError, Polled};
 
+/// A batch is bounded in bytes as well, keys and payloads: it is copied into the component's memory, and its
+/// outputs, of about that size, wait in the producer's queue.
+const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// Answers that a rewind looks through, at most, to serve the rebalances among them.
 const STALE: usize = 1000;
 /// After this long without an event, a new assignment is asked once whether its committed offsets can be read.
@@ -34,15 +38,10 @@ pub struct Source {
     subscription: Vec<Arc<str>>,
     topics: Topics,
     embedded: bool,
-    /// When this member was fenced lately.
-    fenced: VecDeque<Instant>,
+    fenced: Fencing,
     /// An error that came after events of the same poll: told by the next one.
     held: Option<LogError>,
 }
-
-/// A batch is bounded in bytes as well, keys and payloads: it is copied into the component's memory, and its
-/// outputs, of about that size, wait in the producer's queue.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
 /// unsubscribes before it leaves the group, and the others take over at once.
@@ -87,7 +86,7 @@ impl Source {
             subscription: topics.to_vec(),
             topics: Topics::default(),
             embedded: instance.is_none(),
-            fenced: VecDeque::new(),
+            fenced: Fencing::default(),
             held: None,
         })
     }
@@ -96,24 +95,16 @@ impl Source {
     /// to a join is lost with its connection, the retry finds the name taken. So it joins anew, unless
     /// that does not help either: then it is another process, and the two would fence each other for ever.
     fn fenced(&mut self, reason: &str) -> LogError {
-        let now = Instant::now();
-        self.fenced.push_back(now);
-        while self.fenced.front().is_some_and(|&at| now - at > Duration::from_secs(60)) {
-            self.fenced.pop_front();
+        if self.fenced.again() {
+            return LogError::Fatal(format!("{reason}, again and again: {TWO_OF_A_NAME}"));
         }
-        if self.fenced.len() > 3 {
-            return LogError::Fatal(format!(
-                "another process runs with the same instance name and has taken over again and again \
-                 ({reason}); give each process its own `kafka.instance`"
-            ));
-        }
-        let mut forgotten = mem::take(&mut self.consumer.context().state().forgotten);
+        let mut forgotten = mem::take(&mut self.consumer.context().own.state().forgotten);
         if let Ok(assignment) = self.consumer.assignment() {
             forgotten.extend(self.topics.partitions(&assignment));
         }
         match subscribe(&self.config, &self.name, &self.subscription) {
             Ok(consumer) => {
-                consumer.context().state().forgotten = forgotten;
+                consumer.context().own.state().forgotten = forgotten;
                 self.consumer = consumer;
                 LogError::Unavailable(format!("{reason}; joins the group anew"))
             }
@@ -140,7 +131,9 @@ impl Source {
         self.consumer.committed_offsets(assignment, CALL).map_err(|error| {
             let code = self.consumer.context().voice.explain(&error.rdkafka_error_code().unwrap_or(Code::Fail));
             LogError::Unavailable(format!(
-                "can't read the committed offsets of group `{}`: {code}. If this goes on while the broker is there, a                  transaction over them was never ended: `kafka-transactions.sh find-hanging` names it and `abort` ends it",
+                "can't read the committed offsets of group `{}`: {code}. If this goes on while the broker is there, \
+                 a transaction over them was never ended: `kafka-transactions.sh find-hanging` names it and \
+                 `abort` ends it",
                 self.group
             ))
         })
@@ -148,10 +141,10 @@ impl Source {
 
     /// librdkafka waits without a word, and for ever, for offsets that never become stable.
     fn break_silence(&self) -> Result<(), LogError> {
-        let silent = self.consumer.context().state().silent_since;
+        let silent = self.consumer.context().own.state().silent_since;
         if silent.is_some_and(|since| since.elapsed() > SILENCE) {
             self.committed(self.assignment()?)?;
-            self.consumer.context().state().silent_since = None;
+            self.consumer.context().own.state().silent_since = None;
         }
         Ok(())
     }
@@ -199,16 +192,16 @@ impl log::Source for Source {
             self.break_silence()?;
         } else {
             self.consumer.context().voice.works();
-            self.consumer.context().state().silent_since = None;
+            self.consumer.context().own.state().silent_since = None;
         }
-        let forgotten = mem::take(&mut self.consumer.context().state().forgotten);
+        let forgotten = mem::take(&mut self.consumer.context().own.state().forgotten);
         polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
         polled.forgotten = forgotten.into_iter().collect();
         Ok(polled)
     }
 
     fn membership(&self) -> Membership {
-        match &self.consumer.context().state().generation {
+        match &self.consumer.context().own.state().generation {
             None => Membership::None,
             Some(_) if self.embedded => Membership::Member(Arc::downgrade(&self.consumer)),
             Some(generation) => Membership::Generation(generation.clone()),
@@ -273,7 +266,7 @@ fn subscribe(
     name: &str,
     topics: &[Arc<str>],
 ) -> Result<Closing<Member>, ConnectError> {
-    let consumer: GroupConsumer = client::create(config, Group::new(name))?;
+    let consumer: GroupConsumer = client::create(config, Context::new(name))?;
     let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
     consumer
         .subscribe(&topics)

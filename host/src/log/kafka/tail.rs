@@ -1,6 +1,6 @@
 //! Following topics from some point on, outside any group: for views, `trace`, `simulate` and tests.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +9,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::client::{self, Base, Plain, Voice};
+use super::client::{self, Base};
 use super::closing::Closing;
+use super::context::Plain;
 use super::native::{self, Next};
 use super::record::Topics;
 use super::token::Renewal;
@@ -26,8 +27,6 @@ pub enum Start {
     End,
     /// The first record of each partition at or after this time, in milliseconds since the epoch.
     Time(i64),
-    /// These offsets; other partitions from the beginning.
-    Offsets(BTreeMap<TopicPartition, i64>),
 }
 
 /// Reads committed records only. The partitions are those that exist when it is made.
@@ -35,6 +34,8 @@ pub struct Tail {
     consumer: Closing<BaseConsumer<Plain>>,
     topics: Topics,
     renewal: Renewal,
+    /// The topics, and how many partitions each of them had.
+    followed: Vec<(Arc<str>, i32)>,
     /// Partitions whose end was not reached yet.
     behind: HashSet<TopicPartition>,
 }
@@ -47,18 +48,20 @@ impl Tail {
         // What librdkafka logs would go to stderr past our callback, since `native::next` polls without it.
         config.set_log_level(RDKafkaLogLevel::Emerg);
         let consumer: Closing<BaseConsumer<Plain>> =
-            Closing::new(client::create(&config, Plain(Voice::new("tail")))?);
+            Closing::new(client::create(&config, Plain::new("tail"))?);
         let mut renewal = Renewal::new(&config);
         renewal.renew(consumer.client()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
 
         let mut behind = HashSet::new();
+        let mut followed = Vec::new();
         for topic in topics {
             let count = partitions(&consumer, topic)?;
+            followed.push((topic.clone(), count));
             behind.extend((0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }));
         }
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
-        Ok(Self { consumer, topics: Topics::default(), renewal, behind })
+        Ok(Self { consumer, topics: Topics::default(), renewal, followed, behind })
     }
 
     /// Takes what is there, at most `max` events; waits up to `wait` while there is nothing.
@@ -98,6 +101,16 @@ impl Tail {
         Ok(events)
     }
 
+    /// Whether a topic has partitions by now that this tail doesn't follow. Asks the broker.
+    pub fn is_outgrown(&self) -> Result<bool, ConnectError> {
+        for (topic, followed) in &self.followed {
+            if partitions(&self.consumer, topic)? > *followed {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Whether every partition's end has been reached at least once, so that all that was there at the
     /// start has been polled.
     pub fn caught_up(&self) -> bool {
@@ -130,15 +143,12 @@ fn assignment(
             Start::Beginning => Offset::Beginning,
             Start::End => Offset::End,
             Start::Time(ms) => Offset::Offset(*ms),
-            Start::Offsets(offsets) => {
-                offsets.get(partition).map_or(Offset::Beginning, |o| Offset::Offset(*o))
-            }
         };
         list.add_partition_offset(&partition.topic, partition.partition, offset)?;
     }
     match start {
         Start::Time(_) => consumer.offsets_for_times(list, CALL),
-        Start::Beginning | Start::End | Start::Offsets(_) => Ok(list),
+        Start::Beginning | Start::End => Ok(list),
     }
 }
 

@@ -66,11 +66,17 @@ impl Source for SimulatedSource {
     }
 
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        if !partitions.is_empty() {
+            self.broker.stumble().map_err(LogError::Unavailable)?;
+        }
         self.paused.extend(partitions.iter().cloned());
         Ok(())
     }
 
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        if !partitions.is_empty() {
+            self.broker.stumble().map_err(LogError::Unavailable)?;
+        }
         self.paused.retain(|id| !partitions.contains(id));
         Ok(())
     }
