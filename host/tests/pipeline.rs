@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::host::{Host, Pipeline, until};
+use common::host::{self, Host, Pipeline, until};
 use common::http;
 use common::kafka::{Broker, free_port};
 use common::smtp::SmtpServer;
@@ -123,8 +123,49 @@ fn an_order_becomes_an_email_at_a_real_smtp_server() {
     let (all, report, errors) = wasmill(&pipeline, &host, &kafka.address, &args);
     assert!(all, "{report}\n{errors}");
 
-    let (status, took) = host.sigterm();
+    gives_each_mail_its_fate(&host, &mut smtp, &kafka.address);
+
+    // A new process knows what the topics know.
+    let (status, took) = host.stop("INT");
     assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[("SMTP_URL", &smtp_url)]);
+    host.ready();
+    let mut again = Value::Null;
+    until(Duration::from_secs(20), || {
+        again = http::get(&host.url(&format!("/orders/{id}"))).unwrap().json();
+        again["complete"] == true
+    })
+    .unwrap_or_else(|()| panic!("{again}"));
+    assert_eq!(again["latest"], shown["latest"]);
+    let (status, took) = host.stop("TERM");
+    assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
+}
+
+/// All of one order, so on one partition: refused for good, refused once, fine.
+fn gives_each_mail_its_fate(host: &Host, smtp: &mut SmtpServer, brokers: &str) {
+    let mut id = None;
+    for to in ["reply-550@example.com", "once-450-x@example.com", "fine@example.com"] {
+        let mut order = order(1);
+        order["customer"]["email"] = json!(to);
+        let answer = match &id {
+            None => http::post(&host.url("/orders"), &order.to_string(), &[]).unwrap(),
+            Some(id) => http::put(&host.url(&format!("/orders/{id}")), &order.to_string()).unwrap(),
+        };
+        id = Some(answer.json()["order_id"].as_str().unwrap().to_string());
+    }
+    // Others may be under way still.
+    let mut next_to = |to: &str| while !smtp.mail()["to"].to_string().contains(to) {};
+    next_to("once-450-x@");
+    next_to("fine@");
+    let mut letters = Vec::new();
+    until(Duration::from_secs(20), || {
+        letters = read(brokers, "mail.dlq");
+        !letters.is_empty()
+    })
+    .unwrap_or_else(|()| panic!("no dead letter"));
+    assert_eq!(letters.len(), 1);
+    assert_eq!(text(&letters[0], FAILURE_KIND), "reject");
+    assert!(text(&letters[0], FAILURE_MESSAGE).contains("550"), "{letters:?}");
 }
 
 fn shows_why_a_payment_failed(host: &Host) {
@@ -212,7 +253,7 @@ fn an_order_becomes_an_eml_file_on_the_embedded_broker() {
     let (all, report, errors) = wasmill(&pipeline, &host, "embedded", &["simulate", "-n", "20", "--json"]);
     assert!(all, "{report}\n{errors}");
     assert!(host.log().contains("at least once"), "{}", host.log());
-    let (status, _) = host.sigterm();
+    let (status, _) = host.stop("TERM");
     assert!(status.success());
 }
 
@@ -351,7 +392,7 @@ fn twenty_kills_lose_nothing_double_nothing_and_keep_the_order_of_each_key() {
     }
     let placed = customers.stop();
     every_order_went_through_once_and_in_order(&kafka.address, &placed, &host);
-    let (status, _) = host.sigterm();
+    let (status, _) = host.stop("TERM");
     assert!(status.success());
 }
 
@@ -367,7 +408,7 @@ fn a_second_host_shares_the_work_and_takes_over_within_15_seconds_of_a_kill() {
         let two = Host::start(&pipeline, &kafka.address, "two", &[]);
         until(Duration::from_secs(30), || handled(&two, "order-formatter") > 100)
             .unwrap_or_else(|()| panic!("the second host gets no share\n{}", two.log()));
-        let (status, _) = two.sigterm();
+        let (status, _) = two.stop("TERM");
         assert!(status.success());
     }
     let two = Host::start(&pipeline, &kafka.address, "two", &[]);
@@ -416,7 +457,7 @@ fn a_broker_that_is_killed_in_mid_stream_and_comes_back_loses_nothing_and_double
     }
     let placed = customers.stop();
     every_order_went_through_once_and_in_order(&brokers, &placed, &host);
-    let (status, _) = host.sigterm();
+    let (status, _) = host.stop("TERM");
     assert!(status.success());
 }
 
@@ -444,11 +485,20 @@ fn a_host_goes_on_by_itself_when_the_broker_is_back() {
         .unwrap_or_else(|()| panic!("/readyz is not {status}\n{}", host.log()));
     };
     ready(&host, 503);
+    // What happens meanwhile is not known, so nothing is said to be all or never to have been.
+    let known = |host: &Host| http::get(&host.url("/orders")).unwrap().json();
+    until(Duration::from_secs(10), || known(&host)["complete"] == false)
+        .unwrap_or_else(|()| panic!("{}", known(&host)));
+    assert_eq!(http::get(&host.url("/orders/unknown")).unwrap().status, 503);
     // Long enough for many attempts to connect, each of which leaves an error behind.
     until(Duration::from_secs(15), || false).unwrap_err();
     let _kafka = Broker::start_with(data.path(), port);
     ready(&host, 200);
     through(&host, 2);
+    until(Duration::from_secs(30), || known(&host)["complete"] == true)
+        .unwrap_or_else(|()| panic!("{}\n{}", known(&host), host.log()));
+    assert_eq!(known(&host)["items"].as_array().unwrap().len(), 2);
+    assert_eq!(http::get(&host.url("/orders/unknown")).unwrap().status, 404);
 }
 
 #[test]
@@ -460,7 +510,7 @@ fn a_log_that_cannot_be_written_stops_nothing() {
     host.ready();
     let answer = http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
     assert_eq!(answer.status, 201, "{}", answer.body);
-    let (status, _) = host.sigterm();
+    let (status, _) = host.stop("TERM");
     assert!(status.success(), "{status}");
 }
 
@@ -477,8 +527,27 @@ fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
         http::get(&host.url("/readyz")).is_some_and(|answer| answer.status == 503)
     });
     unready.unwrap_or_else(|()| panic!("/readyz stays true\n{}", host.log()));
-    let (_, took) = host.sigterm();
+    let (_, took) = host.stop("TERM");
     assert!(took < Duration::from_secs(15), "{took:?}");
+    kafka.signal("CONT");
+}
+
+#[test]
+fn a_second_signal_ends_the_host_at_once() {
+    let _alone = alone();
+    let kafka = Broker::start_empty();
+    let pipeline = Pipeline::shipped(|text| text);
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
+    host.ready();
+    http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
+    // The first one drains, which a black hole makes long.
+    kafka.signal("STOP");
+    host::signal(host.pid(), "INT");
+    until(Duration::from_secs(10), || host.log().contains("once more to leave at once"))
+        .unwrap_or_else(|()| panic!("{}", host.log()));
+    let (status, took) = host.stop("INT");
+    assert_eq!(status.code(), Some(1));
+    assert!(took < Duration::from_secs(2), "{took:?}");
     kafka.signal("CONT");
 }
 
@@ -496,7 +565,7 @@ fn sigterm_ends_the_host_within_15_seconds_while_it_waits_for_a_broker_to_start(
     assert_eq!(ready.status, 503, "{}", ready.body);
     let answer = http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
     assert_eq!(answer.status, 503, "nothing is accepted without the broker: {}", answer.body);
-    let (_, took) = host.sigterm();
+    let (_, took) = host.stop("TERM");
     assert!(took < Duration::from_secs(15), "{took:?}");
 }
 

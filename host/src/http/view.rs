@@ -148,9 +148,14 @@ impl View {
         }
     }
 
-    /// Everything that was in the topics at the start has been applied.
+    /// Everything that was in the topics when the reader began has been applied.
     pub fn caught_up(&self) {
         self.shared.caught_up.send_replace(true);
+    }
+
+    /// The topics may have more than what was applied: the reader is about to begin, or can't go on.
+    pub fn is_behind(&self) {
+        self.shared.caught_up.send_replace(false);
     }
 
     fn is_caught_up(&self) -> bool {

@@ -81,27 +81,47 @@ pub(super) fn watch_broker(threads: &mut Threads, cluster: &Cluster, status: &St
     })
 }
 
-/// Reads the topics of all views from their beginning, and on.
-pub(super) fn feed_view(threads: &mut Threads, cluster: &Cluster, view: View) -> miette::Result<()> {
+/// Reads the topics of all views from their beginning, and on. While the broker is away the view says that it doesn't
+/// know everything; after that it is read from the beginning again, which repeats without harm.
+pub(super) fn feed_view(
+    threads: &mut Threads,
+    cluster: &Cluster,
+    view: View,
+    status: &Status,
+) -> miette::Result<()> {
     let topics = view.topics();
-    let cluster = cluster.clone();
+    let (cluster, status) = (cluster.clone(), status.clone());
     threads.spawn("http-view".into(), move |stop| {
         let mut told = Told::default();
         while !stop.stopped() {
-            if let Err(error) = follow(&cluster, &topics, &view, stop) {
+            let ended = follow(&cluster, &topics, &view, &status, stop);
+            view.is_behind();
+            // That the broker is away is said by who watches it.
+            if let Err(error) = ended
+                && !status.broker_away()
+            {
                 told.once("the view of the topics is behind", error);
-                stop.wait(AGAIN);
             }
+            stop.wait(AGAIN);
         }
     })
 }
 
-/// Follows the topics until `stop`, until one of them grows, or until the broker gives up on it.
-fn follow(cluster: &Cluster, topics: &[Arc<str>], view: &View, stop: &Stop) -> Result<(), String> {
+/// Follows the topics until `stop`, until one of them grows, or until the broker goes away.
+fn follow(
+    cluster: &Cluster,
+    topics: &[Arc<str>],
+    view: &View,
+    status: &Status,
+    stop: &Stop,
+) -> Result<(), String> {
     let mut tail = cluster.tail(topics, &Start::Beginning).map_err(|error| error.to_string())?;
     let mut caught_up = false;
     let mut asked = Instant::now();
     while !stop.stopped() {
+        if status.broker_away() {
+            return Ok(());
+        }
         if asked.elapsed() > GROWTH {
             if tail.is_outgrown().map_err(|error| error.to_string())? {
                 info!("a topic of the view has more partitions: reading again from the start");

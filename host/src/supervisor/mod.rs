@@ -74,7 +74,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     let topics = jobs::create_topics(&mut threads, &cluster, &plan.topics, &status)?;
     if wait_for(&topics, &stop) {
         if let Some(view) = view {
-            jobs::feed_view(&mut threads, &cluster, view)?;
+            jobs::feed_view(&mut threads, &cluster, view, &status)?;
         }
         for handler in &plan.handlers {
             let version = versions.get(&handler.name);

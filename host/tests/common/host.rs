@@ -104,16 +104,16 @@ impl Host {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM; gives how it ended and how long it took.
-    pub(crate) fn sigterm(mut self) -> (ExitStatus, Duration) {
+    /// SIGTERM or SIGINT; gives how it ended and how long it took.
+    pub(crate) fn stop(mut self, signal_name: &str) -> (ExitStatus, Duration) {
         let started = Instant::now();
-        signal(self.pid(), "TERM");
+        signal(self.pid(), signal_name);
         let mut status = None;
         until(Duration::from_secs(20), || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         })
-        .unwrap_or_else(|()| panic!("still there 20 s after SIGTERM:\n{}", self.log()));
+        .unwrap_or_else(|()| panic!("still there after 20 s:\n{}", self.log()));
         (status.unwrap(), started.elapsed())
     }
 }
