@@ -46,6 +46,10 @@ impl FromStr for Sender {
 
     fn from_str(sender: &str) -> Result<Self, Self::Err> {
         address::check_header(sender)?;
+        // `Name <address>`, or the address alone.
+        let address =
+            sender.strip_suffix('>').and_then(|start| start.rsplit_once('<')).map_or(sender, |(_, it)| it);
+        address::check_recipient(address)?;
         Ok(Self(sender.into()))
     }
 }

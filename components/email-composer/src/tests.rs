@@ -169,6 +169,13 @@ fn what_is_no_address_is_rejected() {
 fn the_sender_is_configured() {
     let email = payload(&compose_with([("MAIL_FROM", "Pizzeria <p@example.com>")], &confirmed()).one());
     assert_eq!(email["from"], "Pizzeria <p@example.com>");
+    // A wrong setting is for the operator to mend, and must not cost a mail.
+    for wrong in ["garbage", "Pizzeria <>", "p@example.com\r\nBcc: x@example.com"] {
+        let Err(error) = Config::new(&Env::from_iter([("MAIL_FROM", wrong)])) else {
+            panic!("{wrong} passes")
+        };
+        assert!(error.to_string().contains("MAIL_FROM"), "{error}");
+    }
 }
 
 #[test]

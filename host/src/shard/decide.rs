@@ -170,3 +170,101 @@ fn topic(wanted: Option<&str>, identity: &Identity) -> Result<Arc<str>, Failure>
         Failure::new(FailureKind::Contract, message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+    use crate::event::TopicPartition;
+
+    const ATTEMPTS: u32 = 3;
+
+    fn identity() -> Identity {
+        Identity {
+            name: "h".into(),
+            digest: "d".into(),
+            publish: vec!["out".into()],
+            dead_letter: "h.dlq".into(),
+            retry: RetryPlan {
+                attempts: Some(ATTEMPTS),
+                backoff_min: Duration::from_millis(10),
+                backoff_max: Duration::from_millis(100),
+            },
+        }
+    }
+
+    /// An event whose payload says at which try it goes through; 0 is never, and said at once.
+    fn event(partition: i32, offset: i64, works_at: u8) -> Event {
+        Event {
+            position: Position { topic: "in".into(), partition, offset },
+            timestamp_ms: Some(0),
+            key: None,
+            payload: Some(vec![works_at].into()),
+            headers: vec![],
+        }
+    }
+
+    fn outcome(event: &Event, attempt: u32) -> Outcome {
+        let works_at = u32::from(event.payload.as_ref().unwrap()[0]);
+        match works_at {
+            0 => Err(Failure::new(FailureKind::Reject, "never")),
+            _ if attempt < works_at => Err(Failure::new(FailureKind::Retry, "later")),
+            _ => Ok(vec![Output { topic: None, key: None, payload: event.payload.clone(), headers: vec![] }]),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_event_has_one_fate_and_an_offset_moves_over_what_is_settled_alone(
+            partitions in prop::collection::vec(prop::collection::vec(0..5_u8, 0..20), 1..4),
+            limit in 1..30_usize,
+            answered in 1..30_usize,
+            seed: u64,
+        ) {
+            let (identity, mut random) = (identity(), StdRng::seed_from_u64(seed));
+            let mut window = Window::default();
+            for (partition, events) in partitions.iter().enumerate() {
+                let events = events.iter().enumerate();
+                window.admit(events.map(|(n, &works_at)| event(partition as i32, n as i64, works_at)).collect());
+            }
+            let mut now = Duration::ZERO;
+            let mut committed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+            let mut fates: BTreeMap<i32, Vec<(i64, bool)>> = BTreeMap::new();
+            while let Some(wait) = window.next_due(now) {
+                now += wait;
+                let ready = window.ready(now, limit);
+                let (events, attempts) = window.events(&ready);
+                let tries = events.iter().zip(attempts).take(answered);
+                let outcomes: Vec<_> = tries.map(|(event, attempt)| outcome(event, attempt)).collect();
+                let ran = outcomes.len() as u64;
+                let now = Now { monotonic: now, wall_ms: 0 };
+                let decision = decide(&mut window, &ready, outcomes, &identity, now, &mut random);
+                prop_assert_eq!(decision.tally.events, ran);
+                prop_assert_eq!(decision.commit.publish.len(), decision.origins.len());
+                for (record, origin) in decision.commit.publish.iter().zip(&decision.origins) {
+                    fates.entry(origin.partition).or_default().push((origin.offset, *record.topic == *"out"));
+                    let source = header(&record.headers, SOURCE).unwrap();
+                    prop_assert_eq!(String::from_utf8_lossy(source), origin.to_string());
+                }
+                for (partition, next) in decision.commit.offsets {
+                    // All before it have their fate by now, and none from it on.
+                    let settled = fates.get(&partition.partition).map_or(0, Vec::len);
+                    prop_assert_eq!(next, settled as i64);
+                    prop_assert!(committed.insert(partition, next).is_none_or(|before| before < next));
+                }
+            }
+            for (partition, events) in partitions.iter().enumerate() {
+                let expected: Vec<_> = events.iter().enumerate()
+                    .map(|(n, &works_at)| (n as i64, (1..=ATTEMPTS).contains(&u32::from(works_at))))
+                    .collect();
+                prop_assert_eq!(fates.remove(&(partition as i32)).unwrap_or_default(), expected);
+            }
+        }
+    }
+}
