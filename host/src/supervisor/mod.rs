@@ -15,7 +15,7 @@ mod versions;
 
 use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use tokio::runtime::Runtime;
@@ -35,6 +35,9 @@ use threads::Threads;
 
 /// From the signal to the end of the process, at most: what is still busy then is left behind.
 const DRAIN: Duration = Duration::from_secs(12);
+
+/// Signals this close together are one.
+const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,11 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     }
     runtime.shutdown_background();
     if late.is_empty() {
-        info!("drained: everything is committed");
+        if cluster.is_embedded() {
+            info!("stopped; the embedded broker is gone, and all that it held with it");
+        } else {
+            info!("drained: what was begun is committed, the rest waits in Kafka");
+        }
         Ok(Ended::Drained)
     } else {
         warn!(
@@ -155,7 +162,14 @@ fn stop_on_signal(runtime: &Runtime, stop: &Stop) -> miette::Result<watch::Recei
         stop.stop();
         // Nobody listens when the pipeline has no HTTP.
         let _ = say.send(true);
-        let name = next().await;
+        // Whoever signals a process group may reach us twice, by our parent as well.
+        let first = Instant::now();
+        let name = loop {
+            let name = next().await;
+            if first.elapsed() > ONE_SIGNAL {
+                break name;
+            }
+        };
         warn!("{name} again: leaving; what is not committed comes again at the next start");
         std::process::exit(1);
     });

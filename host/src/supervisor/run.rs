@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use super::stop::Stop;
 use crate::event::{Failure, Handler, Now};
@@ -31,8 +31,9 @@ where
     while !stop.stopped() {
         match shard.turn(&now)? {
             Turn::Went(tally) => {
-                if last_refusal.take().is_some() {
-                    tracing::info!(handler = %name, shard = number, "the log answers again");
+                // A turn without events proves nothing: librdkafka waits for a broker in silence.
+                if tally.events > 0 && last_refusal.take().is_some() {
+                    info!(handler = %name, shard = number, "goes on");
                 }
                 if let Some((position, Failure { kind, message, .. })) = &tally.failure {
                     let (retries, dead_letters) = (tally.retries, tally.dead_letters);

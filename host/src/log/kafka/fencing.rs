@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// What to say when it happens again and again.
-pub(super) const TWO_OF_A_NAME: &str = "another process seems to run with the same instance name; give each process its \
-                                        own `kafka.instance`";
+pub(super) const TWO_OF_A_NAME: &str = "another process seems to run with the same instance name; give each its own, \
+                                        by --instance, $WASMILL_INSTANCE or `kafka.instance`";
 
 /// Being fenced this often within this time is no accident.
 const OFTEN: usize = 4;

@@ -25,6 +25,8 @@ use crate::log::{self, LogError, Polled};
 /// A batch is bounded in bytes as well, keys and payloads: it is copied into the component's memory, and its
 /// outputs, of about that size, wait in the producer's queue.
 const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// For a look whether a broker answers at all.
+const GLANCE: Duration = Duration::from_secs(1);
 /// Answers that a rewind looks through, at most, to serve the rebalances among them.
 const STALE: usize = 1000;
 /// After this long without an event, a new assignment is asked once whether its committed offsets can be read.
@@ -130,12 +132,15 @@ impl Source {
     fn committed(&self, assignment: TopicPartitionList) -> Result<TopicPartitionList, LogError> {
         self.consumer.committed_offsets(assignment, CALL).map_err(|error| {
             let code = self.consumer.context().voice.explain(&error.rdkafka_error_code().unwrap_or(Code::Fail));
-            LogError::Unavailable(format!(
-                "can't read the committed offsets of group `{}`: {code}. If this goes on while the broker is there, \
-                 a transaction over them was never ended: `kafka-transactions.sh find-hanging` names it and \
-                 `abort` ends it",
-                self.group
-            ))
+            let what = format!("can't read the committed offsets of group `{}`: {code}", self.group);
+            let topic = self.subscription.first().map(AsRef::as_ref);
+            match self.consumer.fetch_metadata(topic, GLANCE) {
+                Ok(_) => LogError::Unavailable(format!(
+                    "{what}, though a broker answers. If this goes on, a transaction over them was never ended: \
+                     `kafka-transactions.sh find-hanging` names it and `abort` ends it"
+                )),
+                Err(_) => LogError::Unavailable(what),
+            }
         })
     }
 
