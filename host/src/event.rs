@@ -79,6 +79,14 @@ pub struct Event {
     pub headers: Vec<Header>,
 }
 
+impl Event {
+    /// Of key, payload and headers.
+    pub fn bytes(&self) -> usize {
+        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        of(&self.key) + of(&self.payload) + headers_bytes(&self.headers)
+    }
+}
+
 /// One record that a handler wants published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Output {
@@ -96,6 +104,19 @@ pub struct Record {
     pub key: Option<Bytes>,
     pub payload: Option<Bytes>,
     pub headers: Vec<Header>,
+}
+
+impl Record {
+    /// Of key, payload and headers.
+    pub fn bytes(&self) -> usize {
+        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+        of(&self.key) + of(&self.payload) + headers_bytes(&self.headers)
+    }
+}
+
+/// Bytes of names and values.
+pub fn headers_bytes(headers: &[Header]) -> usize {
+    headers.iter().map(|header| header.name.len() + header.value.len()).sum()
 }
 
 /// Why an event has no outputs. Each kind has one fate.

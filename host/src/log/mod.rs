@@ -105,7 +105,7 @@ pub enum CommitError {
     /// Its topic refuses `publish[record]`, now and for ever: too large, or without a key where there must be
     /// one. The others may be fine.
     #[error("record {record} can't be published: {reason}")]
-    Unpublishable { record: usize, reason: String },
+    Unpublishable { record: usize, too_large: bool, reason: String },
     /// No repetition will help (no permission, a topic that is gone): the shard stops and says so.
     #[error("{0}")]
     Fatal(String),

@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use decide::{Identity, Tally};
 
-use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position};
+use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position, Record};
 use crate::log::{CommitError, Committer, LogError, Source};
 use window::{Slot, Window};
 
@@ -146,7 +146,7 @@ where
         // Commit.
         if !decision.commit.is_empty() {
             if let Err(error) = self.committer.commit(&decision.commit, &self.source.membership()) {
-                return self.commit_failed(error, &decision.origins);
+                return self.commit_failed(error, &decision.commit.publish, &decision.origins);
             }
             self.condemned.retain(|position, _| {
                 decision
@@ -176,19 +176,32 @@ where
         }
     }
 
-    fn commit_failed(&mut self, error: CommitError, origins: &[Position]) -> Result<Turn, Fatal> {
+    fn commit_failed(
+        &mut self,
+        error: CommitError,
+        records: &[Record],
+        origins: &[Position],
+    ) -> Result<Turn, Fatal> {
         self.window.clear();
         self.rewind = true;
         match error {
             CommitError::Aborted(reason) | CommitError::Fenced(reason) => Ok(self.refused(reason)),
-            CommitError::Unpublishable { record, reason } => {
-                let origin = origins[record].clone();
+            CommitError::Unpublishable { record: index, too_large, reason } => {
+                let origin = origins[index].clone();
                 if self.condemned.contains_key(&origin) {
                     return Err(Fatal(format!(
                         "topic `{}` refuses the dead letter of {origin} ({reason}); raise its max.message.bytes, \
                          and take `compact` out of its cleanup.policy",
                         self.identity.dead_letter
                     )));
+                }
+                // What is too large for its topic proves as much of all that is larger.
+                let record = &records[index];
+                let larger = |other: &Record| other.topic == record.topic && other.bytes() > record.bytes();
+                for (other, origin) in records.iter().zip(origins) {
+                    if too_large && larger(other) {
+                        self.condemned.entry(origin.clone()).or_insert_with(|| reason.clone());
+                    }
                 }
                 self.condemned.insert(origin, reason.clone());
                 Ok(Turn::Refused { reason, wait: Duration::ZERO, in_a_row: 0 })

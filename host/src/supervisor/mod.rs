@@ -36,6 +36,9 @@ use threads::Threads;
 /// From the signal to the end of the process, at most: what is still busy then is left behind.
 const DRAIN: Duration = Duration::from_secs(12);
 
+/// The number of the signal that says "file size limit exceeded" (setrlimit(2)) on Linux and the BSDs.
+const SIGXFSZ: i32 = 25;
+
 /// Signals this close together are one.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
@@ -148,6 +151,8 @@ fn stop_on_signal(runtime: &Runtime, stop: &Stop) -> miette::Result<watch::Recei
     let _inside = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
+    // Listening is enough: then a file that may not grow any further fails the write, not the process.
+    let _ = signal(SignalKind::from_raw(SIGXFSZ)).into_diagnostic().wrap_err("SIGXFSZ")?;
     let (say, stopping) = watch::channel(false);
     let stop = stop.clone();
     runtime.spawn(async move {

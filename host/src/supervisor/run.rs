@@ -10,12 +10,17 @@ use crate::log::{Committer, Source};
 use crate::shard::{Fatal, Shard, Tally, Turn};
 use crate::status::{ShardState, Status, SubscriberStatus};
 
+/// A shard that failed before is believed when it commits, or has gone this long without failing again.
+const PROOF: Duration = Duration::from_secs(30);
+
 /// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close.
+/// `doubt` says why it failed the last time: until it proves well, that is how it stands.
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
     name: &str,
     number: u32,
     stuck_after: Duration,
+    mut doubt: Option<&str>,
     status: &Status,
     stop: &Stop,
 ) -> Result<(), Fatal>
@@ -39,8 +44,16 @@ where
                     let (retries, dead_letters) = (tally.retries, tally.dead_letters);
                     warn!(handler = %name, retries, dead_letters, "{position}: {kind}: {message}");
                 }
+                let committed = tally.committed;
                 status.update(name, |s| count(s, tally));
-                status.beat(name, number, ShardState::Running, stuck_after);
+                if committed || started.elapsed() > PROOF {
+                    doubt = None;
+                }
+                let state = match doubt {
+                    None => ShardState::Running,
+                    Some(reason) => ShardState::Failed(reason.into()),
+                };
+                status.beat(name, number, state, stuck_after);
             }
             Turn::Refused { reason, wait, in_a_row } => {
                 if last_refusal.as_ref() == Some(&reason) {

@@ -136,10 +136,11 @@ impl Subscriber {
     fn run<H: Handler>(&self, make_handler: &impl Fn() -> Result<H, Broken>, stop: &Stop) {
         let (handler, shard) = (&*self.identity.name, self.number);
         let mut wait = RESTART_MIN;
+        let mut doubt: Option<String> = None;
         self.beat(ShardState::Starting);
         while !stop.stopped() {
             let started = Instant::now();
-            let Err(broken) = self.run_once(make_handler, stop) else { break };
+            let Err(broken) = self.run_once(make_handler, doubt.as_deref(), stop) else { break };
             if started.elapsed() > RESTART_FORGIVEN {
                 wait = RESTART_MIN;
             }
@@ -152,7 +153,8 @@ impl Subscriber {
                 Broken::Fatal(reason) => {
                     let seconds = wait.as_secs();
                     error!(handler, shard, "{reason}; nothing is lost; starting over in {seconds} s");
-                    self.beat(ShardState::Failed(reason));
+                    self.beat(ShardState::Failed(reason.clone()));
+                    doubt = Some(reason);
                 }
             }
             stop.wait(wait);
@@ -164,6 +166,7 @@ impl Subscriber {
     fn run_once<H: Handler>(
         &self,
         make_handler: &impl Fn() -> Result<H, Broken>,
+        doubt: Option<&str>,
         stop: &Stop,
     ) -> Result<(), Broken> {
         let handler = make_handler()?;
@@ -173,7 +176,7 @@ impl Subscriber {
         let source = self.cluster.source(&self.group, name, self.number, &self.topics)?;
         let identity = self.identity.clone();
         let mut shard = Shard::new(identity, self.max_events, source, committer, handler, random());
-        let result = run(&mut shard, name, self.number, self.stuck_after, &self.status, stop);
+        let result = run(&mut shard, name, self.number, self.stuck_after, doubt, &self.status, stop);
         shard.close(CLOSE);
         result.map_err(|Fatal(reason)| Broken::Fatal(reason))
     }

@@ -86,7 +86,12 @@ impl Committer {
         {
             return Err(match Fate::of(&error) {
                 Fate::Refused(reason) => ConnectError::Fatal(reason),
-                Fate::Fenced | Fate::Moved | Fate::Unpublishable | Fate::Unsure | Fate::Passing => {
+                Fate::Fenced
+                | Fate::Moved
+                | Fate::Unpublishable
+                | Fate::TooLarge
+                | Fate::Unsure
+                | Fate::Passing => {
                     producer.poll(Duration::from_millis(50));
                     let error = producer.context().voice.explain(&error);
                     ConnectError::Unavailable(format!("can't begin with transactions: {error}"))
@@ -140,9 +145,14 @@ impl Committer {
         match (fate, record) {
             (Fate::Fenced, _) => CommitError::Fenced(self.fenced_again(reason)),
             (Fate::Moved, _) => CommitError::Fenced(reason),
-            (Fate::Unpublishable, Some(record)) => CommitError::Unpublishable { record, reason },
+            (Fate::Unpublishable, Some(record)) => {
+                CommitError::Unpublishable { record, too_large: false, reason }
+            }
+            (Fate::TooLarge, Some(record)) => CommitError::Unpublishable { record, too_large: true, reason },
             (Fate::Refused(remedy), _) => CommitError::Fatal(remedy),
-            (Fate::Unpublishable | Fate::Passing | Fate::Unsure, _) => CommitError::Aborted(reason),
+            (Fate::Unpublishable | Fate::TooLarge | Fate::Passing | Fate::Unsure, _) => {
+                CommitError::Aborted(reason)
+            }
         }
     }
 
@@ -151,7 +161,7 @@ impl Committer {
         let Some(producer) = &self.producer else { return false };
         // With records outstanding abort_transaction hangs; purged, they fail at once.
         producer.purge(PurgeConfig::default().queue().inflight());
-        if !native::flush(producer, ABORT, ABORT) {
+        if !native::flush(producer, ABORT, ABORT, || false) {
             return false;
         }
         producer.context().own.take();
@@ -186,7 +196,7 @@ impl log::Committer for Committer {
             LogError::Fatal(reason) => CommitError::Fatal(reason),
         })?;
         let answer = match self.attempt(commit, membership) {
-            Err(Failed { fate: Fate::Unpublishable, by_broker: true, .. }) => {
+            Err(Failed { fate: Fate::Unpublishable | Fate::TooLarge, by_broker: true, .. }) => {
                 self.attempt_one_by_one(commit, membership)
             }
             answer => answer,
@@ -261,7 +271,9 @@ fn publish(producer: &Producing, commit: &Commit) -> Result<(), Failed> {
 
 /// Waits until every record is acknowledged.
 fn settle(producer: &Producing) -> Result<(), Failed> {
-    let settled = native::flush(producer, STALL, TRANSACTION);
+    // After a refusal the rest of the transaction never settles.
+    let refused = || producer.context().own.has_refusal();
+    let settled = native::flush(producer, STALL, TRANSACTION, refused);
     match producer.context().own.take() {
         None if settled => {
             producer.context().voice.works();

@@ -17,6 +17,14 @@ impl Deliveries {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether a record was refused for itself, and not purged for another's sake.
+    pub(super) fn has_refusal(&self) -> bool {
+        match *self.failed() {
+            None | Some((_, Code::PurgeQueue | Code::PurgeInflight)) => false,
+            Some(_) => true,
+        }
+    }
+
     pub(super) fn take(&self) -> Option<(usize, Code)> {
         self.failed().take()
     }

@@ -45,6 +45,8 @@ pub(super) enum Fate {
     Moved,
     /// The topic refuses a record of the batch.
     Unpublishable,
+    /// The same, for the record's size.
+    TooLarge,
     /// No repetition helps: what is wrong and what to do.
     Refused(String),
     /// The broker's state is unknown, or the producer is broken: it must be replaced.
@@ -66,9 +68,8 @@ impl Fate {
             | Code::FencedInstanceId
             | Code::RebalanceInProgress
             | Code::AssignmentLost => Self::Moved,
-            Code::MessageSizeTooLarge
-            | Code::InvalidMessageSize
-            | Code::InvalidRecord
+            Code::MessageSizeTooLarge | Code::InvalidMessageSize => Self::TooLarge,
+            Code::InvalidRecord
             | Code::InvalidDifferentRecord
             | Code::InvalidTimestamp
             | Code::PolicyViolation => Self::Unpublishable,

@@ -16,8 +16,8 @@ use rdkafka::types::RDKafkaRespErr;
 use super::record::Topics;
 use crate::event::{Event, Header, Position, TopicPartition};
 
-/// Waits until every record is acknowledged or has failed. Gives up when nothing moves for `stall`, or
-/// after `limit`, and then says so with `false`.
+/// Waits until every record is acknowledged or has failed. Gives up when nothing moves for `stall`, after
+/// `limit`, or when it is `hopeless`, and then says so with `false`.
 ///
 /// rdkafka's own flush polls in steps that it always sleeps to their end, which makes each commit cost
 /// 100 ms. The native one wakes on the last acknowledgement and overrides `linger.ms`; it leaves delivery
@@ -26,6 +26,7 @@ pub(super) fn flush<C: ProducerContext>(
     producer: &BaseProducer<C>,
     stall: Duration,
     limit: Duration,
+    hopeless: impl Fn() -> bool,
 ) -> bool {
     let started = Instant::now();
     let mut moved = started;
@@ -46,7 +47,7 @@ pub(super) fn flush<C: ProducerContext>(
             }
             _ => step = 20,
         }
-        if now - moved >= stall || now - started >= limit {
+        if now - moved >= stall || now - started >= limit || hopeless() {
             return false;
         }
     }

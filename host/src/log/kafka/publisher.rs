@@ -91,7 +91,7 @@ impl Publish for Publisher {
 impl Drop for Polled {
     fn drop(&mut self) {
         let limit = Duration::from_secs(2);
-        native::flush(&self.producer, limit, limit);
+        native::flush(&self.producer, limit, limit, || false);
         self.stop.store(true, Ordering::Release);
         if let Some(poller) = self.poller.take() {
             // It panics only if a callback does.

@@ -22,9 +22,9 @@ use super::{CALL, ConnectError, client, native};
 use crate::event::TopicPartition;
 use crate::log::{self, LogError, Polled};
 
-/// A batch is bounded in bytes as well, keys and payloads: it is copied into the component's memory, and its
-/// outputs, of about that size, wait in the producer's queue.
-const BATCH_BYTES: usize = 16 * 1024 * 1024;
+/// A batch is bounded in bytes as well: it is copied into the component's memory, and its outputs, of about that
+/// size, wait in the producer's queue.
+pub(super) const BATCH_BYTES: usize = 16 * 1024 * 1024;
 /// For a look whether a broker answers at all.
 const GLANCE: Duration = Duration::from_secs(1);
 /// Answers that a rewind looks through, at most, to serve the rebalances among them.
@@ -175,8 +175,9 @@ impl log::Source for Source {
             // call that precede a rebalance precede the loop's end, too.
             match self.consumer.poll(wait) {
                 Some(Ok(message)) => {
-                    bytes += message.key_len() + message.payload_len();
-                    polled.events.push(self.topics.event(&message));
+                    let event = self.topics.event(&message);
+                    bytes += event.bytes();
+                    polled.events.push(event);
                 }
                 None => break,
                 // The events of this poll come again, to whomever the group gives them.

@@ -14,6 +14,7 @@ use super::closing::Closing;
 use super::context::Plain;
 use super::native::{self, Next};
 use super::record::Topics;
+use super::source::BATCH_BYTES;
 use super::token::Renewal;
 use super::{CALL, ConnectError};
 use crate::event::{Event, TopicPartition};
@@ -70,10 +71,14 @@ impl Tail {
             tracing::warn!(target: "wasmill::kafka", client = "tail", "no new token: {error}");
         }
         let mut events = Vec::new();
+        let mut bytes = 0;
         let mut wait = wait;
-        while events.len() < max {
+        while events.len() < max && bytes < BATCH_BYTES {
             match native::next(&self.consumer, wait, &mut self.topics) {
-                Next::Event(event) => events.push(event),
+                Next::Event(event) => {
+                    bytes += event.bytes();
+                    events.push(event);
+                }
                 Next::End(partition) => {
                     // The end is news to a caller who waits for it.
                     if self.behind.remove(&partition) && self.behind.is_empty() {

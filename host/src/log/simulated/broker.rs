@@ -236,6 +236,7 @@ impl Broker {
             if bytes > MAX_RECORD_BYTES {
                 return Err(CommitError::Unpublishable {
                     record,
+                    too_large: true,
                     reason: format!("too large: {bytes} bytes"),
                 });
             }
