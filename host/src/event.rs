@@ -98,6 +98,9 @@ pub struct Record {
     pub headers: Vec<Header>,
 }
 
+/// Bytes of a failure's message, and of its backtrace, that a dead letter carries: it must fit where the event did.
+pub const FAILURE_TEXT: usize = 4096;
+
 /// Why an event has no outputs. Each kind has one fate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
