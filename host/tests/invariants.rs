@@ -25,24 +25,76 @@ fn only_the_guest_room_names_wasmtime_and_only_the_kafka_adapter_names_rdkafka()
     assert!(wasmtime.is_empty() && rdkafka.is_empty(), "{}\n{}", wasmtime.join("\n"), rdkafka.join("\n"));
 }
 
+#[test]
+fn the_shard_decides_without_a_clock_threads_files_or_the_network() {
+    let mut written = lines(|line| {
+        words(line).any(|word| ["Instant", "SystemTime", "thread", "fs", "net", "tokio"].contains(&word))
+    });
+    written.retain(|place| place.starts_with("shard/") && !is_comment(place));
+    assert!(written.is_empty(), "{}", written.join("\n"));
+}
+
+#[test]
+fn no_channel_is_unbounded() {
+    let mut written = lines(|line| {
+        line.contains("unbounded")
+            // std's; tokio's takes a capacity.
+            || line.contains("mpsc::channel()")
+            || line.contains("mpsc::channel::<")
+            || (line.contains("std::sync::mpsc") && words(line).any(|word| ["channel", "Sender"].contains(&word)))
+    });
+    written.retain(|place| !is_comment(place));
+    assert!(written.is_empty(), "{}", written.join("\n"));
+}
+
+#[test]
+fn every_guest_fixture_is_named_by_a_test() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let mut files = Vec::new();
+    sources(&tests, &mut files);
+    let (fixtures, tests): (Vec<_>, Vec<_>) =
+        files.into_iter().partition(|file| file.starts_with(tests.join("guests")));
+    let tests: String = tests.iter().map(|file| text(file)).collect();
+    let fixtures: Vec<_> = fixtures
+        .iter()
+        .filter(|file| file.parent().is_some_and(|folder| folder.ends_with("examples")))
+        .map(|file| file.file_stem().expect("a name").to_string_lossy())
+        .collect();
+    assert!(fixtures.len() > 10, "only {fixtures:?}");
+    let forgotten: Vec<_> =
+        fixtures.iter().filter(|fixture| !tests.contains(&format!("\"{fixture}\""))).collect();
+    assert!(forgotten.is_empty(), "no test names {forgotten:?}");
+}
+
 /// `file:line: text` of every line under src with such a word, in lower case.
 fn found(such: impl Fn(&str) -> bool) -> Vec<String> {
+    lines(|line| words(&line.to_lowercase()).any(&such))
+}
+
+/// `file:line: text` of every such line under src.
+fn lines(such: impl Fn(&str) -> bool) -> Vec<String> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
     sources(&src, &mut files);
     assert!(files.len() > 50, "only {} files in {}", files.len(), src.display());
     let mut found = Vec::new();
     for file in files {
-        let text = fs::read_to_string(&file).expect("a readable source");
-        for (line, number) in text.lines().zip(1..) {
-            let lower = line.to_lowercase();
-            if lower.split(|c: char| !(c.is_alphanumeric() || "_-".contains(c))).any(&such) {
+        for (line, number) in text(&file).lines().zip(1..) {
+            if such(line) {
                 let file = file.strip_prefix(&src).expect("it is below").display();
                 found.push(format!("{file}:{number}: {}", line.trim()));
             }
         }
     }
     found
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !(c.is_alphanumeric() || "_-".contains(c)))
+}
+
+fn text(file: &Path) -> String {
+    fs::read_to_string(file).expect("a readable source")
 }
 
 fn is_comment(place: &str) -> bool {
