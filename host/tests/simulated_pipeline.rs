@@ -32,7 +32,7 @@ fn handlers() -> &'static [(HandlerPlan, Version)] {
         let load = |mut handler: HandlerPlan| {
             // Deadlines are measured on the wall clock, which no seed replays: none may pass on a busy machine.
             handler.limits.time = Duration::from_secs(20);
-            let component = &common::build_components(&[&handler.name])[0];
+            let component = &common::built_component(&handler.name);
             let version = Version::load(&engine, component).unwrap();
             (handler, version)
         };
