@@ -1,5 +1,6 @@
 //! What ARCHITECTURE.md says always holds, as far as a look at the sources can tell.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,34 @@ fn no_channel_is_unbounded() {
     });
     written.retain(|place| !is_comment(place));
     assert!(written.is_empty(), "{}", written.join("\n"));
+}
+
+#[test]
+fn modules_depend_on_each_other_without_cycles() {
+    let module = |place: &str| {
+        let end = place.find(|c| "/.".contains(c)).expect("a file");
+        place[..end].to_string()
+    };
+    // Modules of tests look wherever they want.
+    let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for place in lines(|line| line.starts_with("use crate::")) {
+        let (file, line) = place.split_once(": ").expect("a line");
+        if !file.contains("tests") {
+            let used = words(line).nth(3).expect("a module").to_string();
+            uses.entry(module(file)).or_default().insert(used);
+        }
+    }
+    assert!(uses.len() > 8, "{uses:?}");
+    for (module, direct) in &uses {
+        let mut reached: Vec<_> = direct.iter().filter(|used| *used != module).collect();
+        let mut seen = BTreeSet::new();
+        while let Some(used) = reached.pop() {
+            assert_ne!(used, module, "{module} uses, in the end, itself: {uses:#?}");
+            if seen.insert(used) {
+                reached.extend(uses.get(used).into_iter().flatten().filter(|next| *next != used));
+            }
+        }
+    }
 }
 
 #[test]
