@@ -41,10 +41,11 @@ components: toolchain
     done
 
 # Every test: pure, simulated, and on a real Apache Kafka, SMTP server and components
-test: preflight
-    # Builds the host and the components by itself: `build` first would compile wasmtime once more, because with the
-    # whole workspace its dependencies have other features.
-    cargo test --release --locked --workspace
+test: preflight test-preflight
+    # Two steps, as `build` takes them: with the components in one selection, wasmtime's macros would have other
+    # features than for the host alone, and all of wasmtime be compiled once more. (tests/guests are no tests.)
+    cargo test --release --locked --workspace --exclude wasmill --exclude guests
+    cargo test --release --locked -p wasmill
 
 # Exactly what CI runs
 ci: fmt-check lint test docs deny
@@ -70,13 +71,16 @@ docs: preflight
     RUSTDOCFLAGS="-D warnings" cargo doc --release --locked --workspace --no-deps
 
 # Licences, sources and banned crates of all dependencies
-deny: toolchain
-    cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
+deny: cargo-deny
     cargo deny --locked check bans licenses sources
 
 # Known vulnerabilities in dependencies (fetches the RustSec database)
-audit:
+audit: cargo-deny
     cargo deny --locked check advisories
+
+[private]
+cargo-deny: toolchain
+    @cargo deny --version >/dev/null 2>&1 || cargo install --locked cargo-deny@0.20.2
 
 # The Rust toolchain of rust-toolchain.toml, with the target that components are built for
 [private]
@@ -97,6 +101,23 @@ preflight: toolchain
     echo '#include <zlib.h>' | cc -E - >/dev/null 2>&1 || missing+=("zlib's headers (Debian: zlib1g-dev, Fedora: zlib-devel)")
     if ((${#missing[@]})); then
         echo "Wasmill can't be built yet. This system lacks:" >&2
+        printf '  - %s\n' "${missing[@]}" >&2
+        exit 1
+    fi
+
+# What the tests need beside that
+[private]
+test-preflight:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    missing=()
+    command -v java >/dev/null || missing+=("java, 17 or later, for Apache Kafka (Debian: openjdk-17-jre-headless)")
+    command -v mvn >/dev/null || missing+=("mvn, which fetches Apache Kafka (Debian: maven)")
+    command -v openssl >/dev/null || missing+=("openssl, which makes the tests' certificates")
+    command -v pkill >/dev/null || missing+=("pkill, which signals the tests' brokers (Debian: procps, Fedora: procps-ng)")
+    python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=("python3 with venv, for the tests' mail server (Debian: python3-venv)")
+    if ((${#missing[@]})); then
+        echo "The tests can't run yet. This system lacks:" >&2
         printf '  - %s\n' "${missing[@]}" >&2
         exit 1
     fi

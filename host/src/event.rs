@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::text::cut;
+
 /// A topic and one of its partitions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TopicPartition {
@@ -97,6 +99,29 @@ pub struct Output {
     pub headers: Vec<Header>,
 }
 
+/// Where an output goes: to the topic that it names, one of `publish`, or else to the first of them.
+pub fn destination<'a>(
+    wanted: Option<&str>,
+    publish: &'a [Arc<str>],
+    handler: &str,
+) -> Result<&'a Arc<str>, Failure> {
+    let found = match wanted {
+        None => publish.first(),
+        Some(wanted) => publish.iter().find(|topic| topic.as_ref() == wanted),
+    };
+    found.ok_or_else(|| {
+        let message = match wanted {
+            None => format!("published to its default topic, but `publish` of handler `{handler}` is empty"),
+            Some(wanted) => format!(
+                "published to topic {wanted:?}, which is not in `publish` of handler `{handler}`; add it in \
+                 pipeline.toml"
+            ),
+        };
+        // A component chooses the name, which may be as long as its memory.
+        Failure::new(FailureKind::Contract, cut(&message, FAILURE_TEXT))
+    })
+}
+
 /// One record on its way to a topic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
@@ -118,6 +143,9 @@ impl Record {
 pub fn headers_bytes(headers: &[Header]) -> usize {
     headers.iter().map(|header| header.name.len() + header.value.len()).sum()
 }
+
+/// Bytes of a failure's message, and of its backtrace, that a dead letter carries: it must fit where the event did.
+pub const FAILURE_TEXT: usize = 4096;
 
 /// Why an event has no outputs. Each kind has one fate.
 #[derive(Clone, Debug, PartialEq, Eq)]

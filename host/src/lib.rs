@@ -1,6 +1,7 @@
 //! Wasmill runs sandboxed WebAssembly components as handlers of Kafka events.
 //!
-//! Data flows down this list and dependencies point one way; ARCHITECTURE.md says why.
+//! These modules depend on each other without cycles: the verbs of [`cli`] on the [`supervisor`], which puts the others
+//! together, and all of them, in the end, on the plain data of [`event`]. ARCHITECTURE.md is the map.
 
 pub mod cli;
 pub mod config;

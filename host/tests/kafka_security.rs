@@ -1,8 +1,7 @@
 //! Every way to log in that the README names, to a real Apache Kafka: SASL PLAIN, SCRAM and OAUTHBEARER, and TLS;
 //! and that who is turned away learns why.
 
-#[path = "common/kafka.rs"]
-mod kafka;
+mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,12 +12,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use common::{DEADLINE, kafka, wait_for};
 use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicPlan};
 use wasmill::event::Record;
 use wasmill::log::kafka::{Cluster, ConnectError, Start};
 use wasmill::log::{Commit, Committer as _, Publish, Source as _};
 
-const DEADLINE: Duration = Duration::from_secs(30);
 /// So often, a connection must show that its token is still good (KIP-368).
 const REAUTHENTICATION: Duration = Duration::from_secs(3);
 
@@ -80,18 +79,23 @@ fn records_go_round_by_oauthbearer_with_a_token_that_its_file_renews() {
     write_token(file.path(), Duration::from_secs(600));
     let cluster = goes_round(&broker.sasl, &login);
 
-    // A client asks for a new token before the old one ends, and the broker turns away who comes again with that.
-    let life = Duration::from_secs(5);
-    let started = Instant::now();
-    write_token(file.path(), life);
+    // A client asks for a new token before the old one ends. The broker ends a session with its token, so that
+    // whoever is answered when the old token is good no more has logged in by a new one.
+    write_token(file.path(), Duration::from_secs(5));
+    let old = tempfile::NamedTempFile::new().expect("a file");
+    fs::copy(file.path(), old.path()).expect("a file");
     let prober = cluster.prober().expect("a prober");
     prober.ping(DEADLINE).expect("an answer");
     write_token(file.path(), Duration::from_secs(600));
-    while started.elapsed() < life + REAUTHENTICATION {
-        std::thread::park_timeout(Duration::from_millis(50));
+    let config = format!("file:{}", old.path().display());
+    let by_the_old_one = [login[0], login[1], ("sasl.oauthbearer.config", &*config)];
+    wait_for("the old token's end", || {
         // A connection that is lost meanwhile is made anew.
         let _ = prober.ping(DEADLINE);
-    }
+        let newcomer =
+            cluster_of(&broker.sasl, &by_the_old_one).expect("a token").prober().expect("a prober");
+        newcomer.ping(Duration::from_secs(2)).is_err_and(|reason| reason.contains("unexpired token"))
+    });
     prober.ping(DEADLINE).expect("an answer");
 
     fs::write(file.path(), "no token").expect("a file");
@@ -121,7 +125,7 @@ fn secured() -> &'static Secured {
         let folder = tempfile::tempdir().expect("a folder");
         make_certificate(folder.path());
         let [port, sasl, tls] = [(); 3].map(|()| kafka::free_port());
-        let controller = if port < 55536 { port + 10000 } else { port - 10000 };
+        let controller = kafka::controller_port(port);
         let keystore = folder.path().join("server.pem");
         let login = "required user_ada=\"secret\";";
         let plain = format!("org.apache.kafka.common.security.plain.PlainLoginModule {login}");
@@ -262,11 +266,4 @@ fn is_told(address: &str, properties: &[(&str, &str)], reason: &str) {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
     let answer = runtime.block_on(publisher.publish(record, Duration::from_secs(2)));
     says("publisher", started, answer.expect_err("turned away").to_string());
-}
-
-fn wait_for(what: &str, mut condition: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !condition() {
-        assert!(started.elapsed() < DEADLINE, "no {what} within {DEADLINE:?}");
-    }
 }

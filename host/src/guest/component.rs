@@ -7,7 +7,7 @@ use super::version::{LoadError, Version};
 use super::{fault, store, wit};
 use crate::config::plan::HandlerPlan;
 use crate::event::headers::RESERVED_PREFIX;
-use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Outcome, Output};
+use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Outcome, Output, destination};
 
 /// How many failed groups of one batch are halved; after that its events run alone. One guilty event in a
 /// batch of 1000 takes ten, so this changes nothing for a few of them. Where most events are guilty, it
@@ -107,25 +107,8 @@ impl ComponentHandler {
     }
 
     fn output(&self, output: wit::Output) -> Result<Output, Failure> {
-        let handler = &self.plan.name;
-        match &output.topic {
-            Some(topic) if !self.plan.publish.iter().any(|declared| **declared == **topic) => {
-                return Err(fault::told(
-                    FailureKind::Contract,
-                    format!(
-                        "published to topic \"{topic}\", which is not in `publish` of handler `{handler}`; \
-                         add it in pipeline.toml"
-                    ),
-                ));
-            }
-            None if self.plan.publish.is_empty() => {
-                return Err(fault::told(
-                    FailureKind::Contract,
-                    format!("published to its default topic, but `publish` of handler `{handler}` is empty"),
-                ));
-            }
-            Some(_) | None => {}
-        }
+        // Here too, though the shard asks again: `invoke` runs without one.
+        destination(output.topic.as_deref(), &self.plan.publish, &self.plan.name)?;
         let headers = output
             .headers
             .into_iter()

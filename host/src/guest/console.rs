@@ -13,12 +13,14 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+use crate::event::FAILURE_TEXT;
+
 /// Bytes of a line; the rest of it is cut off.
 const LINE: usize = 4 * 1024;
 /// Lines of one call; how many more there were is logged.
 const LINES: usize = 200;
-/// Bytes of stderr that a failure's message can show.
-const TAIL: usize = 8 * 1024;
+/// Bytes of stderr that a failure's message can show, besides the reason.
+const TAIL: usize = FAILURE_TEXT - 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stream {

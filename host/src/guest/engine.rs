@@ -88,8 +88,7 @@ fn config(limits: EngineLimits) -> Config {
 }
 
 fn pool(limits: EngineLimits) -> PoolingAllocationConfig {
-    // One for each shard, as many again while a batch's store is dropped and the next one made, and for
-    // `check` and `invoke`.
+    // One for each shard, and as many again while a batch's store is dropped and the next one made.
     let instances = limits.instances.max(1).saturating_mul(2);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(instances)
@@ -110,13 +109,13 @@ fn pool(limits: EngineLimits) -> PoolingAllocationConfig {
 /// The thread that counts epochs.
 struct Clock {
     /// Dropping it is the sign to end.
-    stop: Option<mpsc::Sender<()>>,
+    stop: Option<mpsc::SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Clock {
     fn start(engine: wasmtime::Engine) -> std::io::Result<Self> {
-        let (stop, stopped) = mpsc::channel::<()>();
+        let (stop, stopped) = mpsc::sync_channel(0);
         let thread = thread::Builder::new().name("guest-clock".into()).spawn(move || {
             let mut next = Instant::now() + TICK;
             // A late tick is made up for by shorter waits, so that deadlines don't stretch on a busy machine.

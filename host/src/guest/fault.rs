@@ -7,11 +7,8 @@ use wasmtime_wasi::I32Exit;
 use super::linker::WaitedTooLong;
 use super::store::State;
 use crate::config::plan::LimitsPlan;
-use crate::event::{Failure, FailureKind};
+use crate::event::{FAILURE_TEXT, Failure, FailureKind};
 use crate::text::cut;
-
-/// Bytes of a failure's message: it travels in a record header.
-const MESSAGE: usize = 8 * 1024;
 
 /// The failure that ended a call, with what the guest said about it on stderr.
 pub(super) fn failure(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> Failure {
@@ -24,12 +21,12 @@ pub(super) fn failure(error: &wasmtime::Error, state: &State, limits: &LimitsPla
         .join("\n");
     let message = if said.is_empty() { reason } else { format!("{reason}\n{said}") };
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
-    Failure { kind, message: cut(&message, MESSAGE), backtrace }
+    Failure { kind, message: cut(&message, FAILURE_TEXT), backtrace }
 }
 
 /// A failure whose text comes from the guest, which may be as long as its memory.
 pub(super) fn told(kind: FailureKind, message: String) -> Failure {
-    Failure::new(kind, cut(&message, MESSAGE))
+    Failure::new(kind, cut(&message, FAILURE_TEXT))
 }
 
 fn classify(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> (FailureKind, String) {

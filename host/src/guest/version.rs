@@ -115,10 +115,6 @@ impl Version {
         &self.inner.digest
     }
 
-    pub fn path(&self) -> &Path {
-        &self.inner.path
-    }
-
     /// Whether an instance can start at all under this memory cap, in bytes.
     pub fn fits(&self, cap: usize) -> Result<(), LoadError> {
         let needed = self.inner.initial_memory;

@@ -7,14 +7,10 @@ use crate::event::headers::{
     ATTEMPTS, DIGEST, FAILURE_BACKTRACE, FAILURE_KIND, FAILURE_MESSAGE, FIRST_FAILED_MS, HANDLER,
     INGRESS_TIME, LAST_FAILED_MS, ORIGINAL_PREFIX, RESERVED_PREFIX, SOURCE, SOURCE_TIMESTAMP_MS,
 };
-use crate::event::{Event, Failure, Header, Record};
+use crate::event::{Event, FAILURE_TEXT, Failure, Header, Record};
 use crate::text::cut;
 
 use super::decide::Identity;
-
-/// Bytes of the failure's message and of its backtrace that are kept: a dead letter must fit where the
-/// event did.
-const TEXT_LIMIT: usize = 4096;
 
 pub(super) struct Attempts {
     pub(super) made: u32,
@@ -38,9 +34,9 @@ pub(super) fn dead_letter(
     add(DIGEST, identity.digest.to_string());
     add(ATTEMPTS, attempts.made.to_string());
     add(FAILURE_KIND, failure.kind.to_string());
-    add(FAILURE_MESSAGE, cut(&failure.message, TEXT_LIMIT));
+    add(FAILURE_MESSAGE, cut(&failure.message, FAILURE_TEXT));
     if let Some(backtrace) = &failure.backtrace {
-        add(FAILURE_BACKTRACE, cut(backtrace, TEXT_LIMIT));
+        add(FAILURE_BACKTRACE, cut(backtrace, FAILURE_TEXT));
     }
     add(FIRST_FAILED_MS, attempts.first_failed_ms.to_string());
     add(LAST_FAILED_MS, attempts.last_failed_ms.to_string());

@@ -11,7 +11,9 @@ use super::retry;
 use super::window::{Slot, State, Waiting, Window};
 use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
 use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, SOURCE, TRACEPARENT};
-use crate::event::{Event, Failure, FailureKind, Header, Now, Outcome, Output, Position, Record, header};
+use crate::event::{
+    Event, Failure, FailureKind, Header, Now, Outcome, Output, Position, Record, destination, header,
+};
 use crate::log::Commit;
 
 /// Who handles, where to, and how often: all that decisions need of the plan.
@@ -135,7 +137,7 @@ fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<V
     outputs
         .into_iter()
         .map(|output| {
-            let topic = topic(output.topic.as_deref(), identity)?;
+            let topic = destination(output.topic.as_deref(), &identity.publish, &identity.name)?.clone();
             let mut headers = output.headers;
             if header(&headers, TRACEPARENT).is_none()
                 && let Some(parent) = event.headers.iter().rfind(|h| h.name == TRACEPARENT)
@@ -151,24 +153,6 @@ fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<V
             Ok(Record { topic, key: output.key, payload: output.payload, headers })
         })
         .collect()
-}
-
-fn topic(wanted: Option<&str>, identity: &Identity) -> Result<Arc<str>, Failure> {
-    let found = match wanted {
-        None => identity.publish.first(),
-        Some(wanted) => identity.publish.iter().find(|topic| topic.as_ref() == wanted),
-    };
-    found.cloned().ok_or_else(|| {
-        let name = &identity.name;
-        let message = match wanted {
-            None => format!("an output for the default topic, but `{name}` publishes to no topic"),
-            Some(wanted) => format!(
-                "an output for topic {wanted:?}, which `{name}` may not publish to; declare it in \
-                 pipeline.toml: publish = [… {wanted:?}]"
-            ),
-        };
-        Failure::new(FailureKind::Contract, message)
-    })
 }
 
 #[cfg(test)]

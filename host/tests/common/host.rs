@@ -1,12 +1,12 @@
 //! A `wasmill run` process over a copy of the pipeline that ships, as a user would start it.
 
 use std::fs;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::http;
+use super::kafka::free_port;
 
 /// A folder with pipeline.toml, the schemas and freshly built components.
 pub(crate) struct Pipeline {
@@ -24,9 +24,9 @@ impl Pipeline {
             fs::create_dir(folder.path().join(subfolder)).unwrap();
         }
         fs::copy(root.join("schemas/order.json"), folder.path().join("schemas/order.json")).unwrap();
-        let names = ["order-formatter", "transaction-processor", "email-composer"];
-        for (name, built) in names.iter().zip(super::build_components(&names)) {
-            fs::copy(built, folder.path().join(format!("components/{name}.wasm"))).unwrap();
+        for name in super::COMPONENTS {
+            let component = folder.path().join(format!("components/{name}.wasm"));
+            fs::copy(super::built_component(name), component).unwrap();
         }
         Self { folder }
     }
@@ -128,10 +128,6 @@ impl Drop for Host {
 
 pub(crate) fn signal(pid: u32, name: &str) {
     assert!(Command::new("kill").args(["-s", name, &pid.to_string()]).status().unwrap().success());
-}
-
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Asks every 20 ms until the condition holds; an error when it does not within `limit`.

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 
 /// The bootstrap address of the broker that the tests of this process share. The first call starts it, which
 /// takes some seconds. A broker that can't be had fails the test.
-#[allow(dead_code, reason = "not every test file shares a broker")]
 pub(crate) fn broker() -> &'static str {
     static SHARED: OnceLock<(String, Option<Broker>)> = OnceLock::new();
     let (address, _) = SHARED.get_or_init(|| match std::env::var("WASMILL_TEST_BROKERS") {
@@ -29,19 +28,16 @@ pub(crate) struct Broker {
 
 impl Broker {
     /// Empty at first.
-    #[allow(dead_code, reason = "not every test file has brokers of its own")]
     pub(crate) fn start_empty() -> Self {
         Self::start(free_port(), &["--temporary".as_ref()])
     }
 
     /// Keeps its records in `data`, for the next start at the same port.
-    #[allow(dead_code, reason = "not every test file kills its broker")]
     pub(crate) fn start_with(data: &Path, port: u16) -> Self {
         Self::start(port, &["--with-stdin".as_ref(), "--data".as_ref(), data])
     }
 
     /// With these lines in its configuration, and this SCRAM user (`NAME:PASSWORD`).
-    #[allow(dead_code, reason = "not every test file secures its broker")]
     pub(crate) fn start_secured(port: u16, properties: &Path, user: &str) -> Self {
         let options = ["--temporary", "--user", user, "--properties"].map(Path::new);
         Self::start(port, &[&options[..], &[properties]].concat())
@@ -66,7 +62,6 @@ impl Broker {
     }
 
     /// A signal to the broker's process: `STOP` turns it into a black hole, `CONT` back.
-    #[allow(dead_code, reason = "not every test file sends signals")]
     pub(crate) fn signal(&self, name: &str) {
         let script = self.script.id().to_string();
         let sent = Command::new("pkill").args([&format!("-{name}"), "-P", &script, "java"]).status();
@@ -74,22 +69,26 @@ impl Broker {
     }
 
     /// As SIGKILL does; returns when it is gone.
-    #[allow(dead_code, reason = "not every test file kills its broker")]
     pub(crate) fn kill(self) {
         drop(self);
     }
 }
 
-/// Free a moment ago, and so was the controller's (10,000 from it).
+/// Free a moment ago, and so was the controller's that a broker at this port takes.
 pub(crate) fn free_port() -> u16 {
+    let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
     loop {
         let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = probe.local_addr().expect("an address").port();
-        let controller = if port < 55536 { port + 10000 } else { port - 10000 };
-        if TcpListener::bind(("127.0.0.1", controller)).is_ok() {
+        if is_free(controller_port(port)) {
             return port;
         }
     }
+}
+
+/// Where kafka/start puts the controller of a broker at `port`.
+pub(crate) fn controller_port(port: u16) -> u16 {
+    if port < 55536 { port + 10000 } else { port - 10000 }
 }
 
 impl Drop for Broker {

@@ -1,4 +1,4 @@
-//! What test suites share: components, built once for each test process.
+//! What test suites share: components, built once for each test process; a host, a broker, a mail server.
 #![allow(dead_code)] // each suite is a crate of its own and uses what it needs
 
 pub(crate) mod host;
@@ -9,6 +9,10 @@ pub(crate) mod smtp;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
+
+/// Far more than anything here takes, for machines that are busy with other tests.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
@@ -22,13 +26,19 @@ pub(crate) fn built_guest(name: &str) -> PathBuf {
     existing(built.join("examples").join(format!("{}.wasm", name.replace('-', "_"))))
 }
 
-/// Builds packages of the workspace as components; their files, in the same order.
-pub(crate) fn build_components(packages: &[&str]) -> Vec<PathBuf> {
-    let built = build(packages, &["--lib"]);
-    packages
-        .iter()
-        .map(|package| existing(built.join(format!("{}.wasm", package.replace('-', "_")))))
-        .collect()
+/// The handlers of the pipeline that ships.
+pub(crate) const COMPONENTS: [&str; 3] = ["order-formatter", "transaction-processor", "email-composer"];
+
+/// One of these handlers, as a component.
+pub(crate) fn built_component(name: &str) -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let built = BUILT.get_or_init(|| build(&COMPONENTS, &["--lib"]));
+    existing(built.join(format!("{}.wasm", name.replace('-', "_"))))
+}
+
+/// Asks until the condition holds; panics when it does not in time.
+pub(crate) fn wait_for(what: &str, condition: impl FnMut() -> bool) {
+    host::until(DEADLINE, condition).unwrap_or_else(|()| panic!("no {what} within {DEADLINE:?}"));
 }
 
 fn build(packages: &[&str], targets: &[&str]) -> PathBuf {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use wasmill::event::FailureKind;
+use wasmill::event::{FAILURE_TEXT, FailureKind};
 
 use crate::{MIB, failure, handle, handle_one, handler, handler_of, texts, with_deadline};
 
@@ -116,6 +116,6 @@ fn an_answer_of_overlapping_lists_is_not_copied_without_bound() {
 fn a_message_from_the_component_is_cut_to_what_a_record_header_bears() {
     let reject = failure(&mut handler("fate"), "long reject");
     assert_eq!(reject.kind, FailureKind::Reject);
-    assert!(reject.message.len() < 9 * 1024, "{} bytes", reject.message.len());
+    assert!(reject.message.len() <= FAILURE_TEXT, "{} bytes", reject.message.len());
     assert!(reject.message.ends_with('…'));
 }
