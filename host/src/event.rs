@@ -84,8 +84,7 @@ pub struct Event {
 impl Event {
     /// Of key, payload and headers.
     pub fn bytes(&self) -> usize {
-        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        of(&self.key) + of(&self.payload) + headers_bytes(&self.headers)
+        bytes(&self.key, &self.payload, &self.headers)
     }
 }
 
@@ -97,6 +96,13 @@ pub struct Output {
     pub key: Option<Bytes>,
     pub payload: Option<Bytes>,
     pub headers: Vec<Header>,
+}
+
+impl Output {
+    /// Of key, payload and headers.
+    pub fn bytes(&self) -> usize {
+        bytes(&self.key, &self.payload, &self.headers)
+    }
 }
 
 /// Where an output goes: to the topic that it names, one of `publish`, or else to the first of them.
@@ -134,14 +140,14 @@ pub struct Record {
 impl Record {
     /// Of key, payload and headers.
     pub fn bytes(&self) -> usize {
-        let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-        of(&self.key) + of(&self.payload) + headers_bytes(&self.headers)
+        bytes(&self.key, &self.payload, &self.headers)
     }
 }
 
-/// Bytes of names and values.
-pub fn headers_bytes(headers: &[Header]) -> usize {
-    headers.iter().map(|header| header.name.len() + header.value.len()).sum()
+fn bytes(key: &Option<Bytes>, payload: &Option<Bytes>, headers: &[Header]) -> usize {
+    let of = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers: usize = headers.iter().map(|header| header.name.len() + header.value.len()).sum();
+    of(key) + of(payload) + headers
 }
 
 /// Bytes of a failure's message, and of its backtrace, that a dead letter carries: it must fit where the event did.

@@ -6,13 +6,18 @@ use std::time::{Duration, Instant};
 use super::version::{LoadError, Version};
 use super::{fault, store, wit};
 use crate::config::plan::HandlerPlan;
-use crate::event::headers::RESERVED_PREFIX;
+use crate::event::headers::{RESERVED_PREFIX, TRACEPARENT};
 use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Outcome, Output, destination};
 
 /// How many failed groups of one batch are halved; after that its events run alone. One guilty event in a
 /// batch of 1000 takes ten, so this changes nothing for a few of them. Where most events are guilty, it
 /// saves half of the calls: a batch of n takes at most n + 32 + log2(n) calls, each of at most the deadline.
 const HALVED_GROUPS: u32 = 32;
+
+/// Outputs of one event, at most; and with so many, or with so many bytes, a batch is left where it stands. All of
+/// them wait in the producer's queue for one transaction, which has 10 s.
+const MAX_OUTPUTS: usize = 100_000;
+const MAX_BYTES: usize = 32 * 1024 * 1024;
 
 /// Runs batches through a [`Version`], each in a fresh pooled instance.
 pub struct ComponentHandler {
@@ -31,6 +36,34 @@ pub struct Usage {
     pub peak_memory: usize,
 }
 
+/// What is bounded of one [`Handler::handle`].
+struct Run {
+    outcomes: Vec<Outcome>,
+    until: Instant,
+    failed_groups: u32,
+    /// Outputs so far, and their bytes.
+    outputs: usize,
+    bytes: usize,
+}
+
+impl Run {
+    fn push(&mut self, outcome: Outcome) {
+        for output in outcome.iter().flatten() {
+            self.outputs += 1;
+            self.bytes += output.bytes();
+        }
+        self.outcomes.push(outcome);
+    }
+
+    fn is_full(&self) -> bool {
+        self.outputs >= MAX_OUTPUTS || self.bytes >= MAX_BYTES
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_full() || !self.outcomes.is_empty() && Instant::now() > self.until
+    }
+}
+
 type Answers = Vec<Result<Vec<wit::Output>, wit::Failure>>;
 
 impl ComponentHandler {
@@ -43,27 +76,29 @@ impl ComponentHandler {
         self.usage
     }
 
-    /// Handles `batch`, and halves it when its call fails until each guilty event stands alone. Once `until`
-    /// is over it leaves the rest out; if nothing is done by then, the first event still runs, alone.
-    fn run(
-        &mut self,
-        batch: &[wit::Event<'_>],
-        until: Instant,
-        failed_groups: &mut u32,
-        outcomes: &mut Vec<Outcome>,
-    ) {
-        if !outcomes.is_empty() && Instant::now() > until {
+    /// Handles `batch`, and halves it when its call fails until each guilty event stands alone. Once the run is
+    /// over it leaves the rest out; if nothing is done by then, the first event still runs, alone.
+    fn run(&mut self, batch: &[wit::Event<'_>], run: &mut Run) {
+        if run.is_over() {
             return;
         }
         match self.call(batch) {
-            Ok(answers) => outcomes.extend(answers.into_iter().map(|answer| self.outcome(answer))),
-            Err(failure) if batch.len() == 1 => outcomes.push(Err(failure)),
+            Ok(answers) => {
+                for answer in answers {
+                    // What was answered beyond the bounds is answered again: a commit must end in time.
+                    if run.is_full() {
+                        return;
+                    }
+                    run.push(self.outcome(answer));
+                }
+            }
+            Err(failure) if batch.len() == 1 => run.push(Err(failure)),
             Err(_) => {
-                *failed_groups += 1;
-                let halve = *failed_groups <= HALVED_GROUPS && Instant::now() <= until;
+                run.failed_groups += 1;
+                let halve = run.failed_groups <= HALVED_GROUPS && Instant::now() <= run.until;
                 let size = if halve { batch.len().div_ceil(2) } else { 1 };
                 for part in batch.chunks(size) {
-                    self.run(part, until, failed_groups, outcomes);
+                    self.run(part, run);
                 }
             }
         }
@@ -93,13 +128,17 @@ impl ComponentHandler {
             Err(error) => Err(fault::failure(&error, &state, &self.plan.limits)),
         };
         if answers.is_ok() || batch.len() == 1 {
-            state.console.log(&self.plan.name, self.version.digest());
+            state.console.log(&self.plan.name, self.version.digest(), trace_id(batch));
         }
         answers
     }
 
     fn outcome(&self, answer: Result<Vec<wit::Output>, wit::Failure>) -> Outcome {
         match answer {
+            Ok(outputs) if outputs.len() > MAX_OUTPUTS => Err(Failure::new(
+                FailureKind::Contract,
+                format!("{} outputs of one event; the most is {MAX_OUTPUTS}", outputs.len()),
+            )),
             Ok(outputs) => outputs.into_iter().map(|output| self.output(output)).collect(),
             Err(wit::Failure::Retry(message)) => Err(fault::told(FailureKind::Retry, message)),
             Err(wit::Failure::Reject(message)) => Err(fault::told(FailureKind::Reject, message)),
@@ -124,9 +163,8 @@ impl Handler for ComponentHandler {
     /// Takes at most two deadlines longer than [`LONG_BATCH`]: that of the call under way when it is over, and
     /// that of the first event if none is done by then.
     fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(events.len());
         if events.is_empty() {
-            return outcomes;
+            return Vec::new();
         }
         let headers: Vec<_> =
             events.iter().flat_map(|event| event.headers.iter().map(lower_header)).collect();
@@ -139,13 +177,30 @@ impl Handler for ComponentHandler {
                 lower_event(event, headers, *attempt)
             })
             .collect();
-        self.run(&batch, Instant::now() + LONG_BATCH, &mut 0, &mut outcomes);
-        outcomes
+        let mut run = Run {
+            outcomes: Vec::with_capacity(events.len()),
+            until: Instant::now() + LONG_BATCH,
+            failed_groups: 0,
+            outputs: 0,
+            bytes: 0,
+        };
+        self.run(&batch, &mut run);
+        run.outcomes
     }
 
     fn digest(&self) -> Arc<str> {
         self.version.digest().clone()
     }
+}
+
+/// The trace that a call's lines belong to, if it is one alone (W3C Trace Context: `version-trace-parent-flags`).
+fn trace_id<'a>(batch: &[wit::Event<'a>]) -> Option<&'a str> {
+    let of = |event: &wit::Event<'a>| {
+        let header = event.headers.iter().rfind(|header| header.name == TRACEPARENT)?;
+        std::str::from_utf8(header.value).ok()?.split('-').nth(1)
+    };
+    let first = of(batch.first()?)?;
+    batch.iter().all(|event| of(event) == Some(first)).then_some(first)
 }
 
 fn lower_event<'a>(event: &'a Event, headers: &'a [wit::HeaderParam<'a>], attempt: u32) -> wit::Event<'a> {

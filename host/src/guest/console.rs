@@ -46,21 +46,21 @@ impl Console {
         GuestStream { console: self.clone(), stream }
     }
 
-    /// Logs what the call printed.
-    pub(super) fn log(&self, handler: &str, digest: &str) {
+    /// Logs what the call printed; `trace` is the id of the one trace that it handled.
+    pub(super) fn log(&self, handler: &str, digest: &str, trace: Option<&str>) {
         let mut printed = self.lock();
         printed.close_line(Stream::Stdout);
         printed.close_line(Stream::Stderr);
         let digest = digest.get(..12).unwrap_or(digest);
         for (stream, line) in &printed.lines {
             match stream {
-                Stream::Stdout => tracing::info!(target: "guest", handler, digest, "{line}"),
-                Stream::Stderr => tracing::warn!(target: "guest", handler, digest, "{line}"),
+                Stream::Stdout => tracing::info!(target: "guest", handler, digest, trace, "{line}"),
+                Stream::Stderr => tracing::warn!(target: "guest", handler, digest, trace, "{line}"),
             }
         }
         if printed.dropped > 0 {
             let dropped = printed.dropped;
-            tracing::warn!(target: "guest", handler, digest, "{dropped} more lines are left out");
+            tracing::warn!(target: "guest", handler, digest, trace, "{dropped} more lines are left out");
         }
     }
 

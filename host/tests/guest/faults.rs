@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use wasmill::event::{FAILURE_TEXT, FailureKind};
+use wasmill::event::{FAILURE_TEXT, FailureKind, Handler};
 
-use crate::{MIB, failure, handle, handle_one, handler, handler_of, texts, with_deadline};
+use crate::{MIB, event, failure, handle, handle_one, handler, handler_of, texts, with_deadline};
 
 /// How long after its deadline a call may last here. Measured: at most 16 ms; test machines are busy.
 const GRACE: Duration = Duration::from_millis(500);
@@ -118,4 +118,30 @@ fn a_message_from_the_component_is_cut_to_what_a_record_header_bears() {
     assert_eq!(reject.kind, FailureKind::Reject);
     assert!(reject.message.len() <= FAILURE_TEXT, "{} bytes", reject.message.len());
     assert!(reject.message.ends_with('…'));
+}
+
+#[test]
+fn an_event_with_too_many_outputs_is_guilty_alone() {
+    let outcomes = handle(&mut handler("flood"), &["1", "100001", "2"]);
+    assert_eq!(outcomes[0].as_ref().unwrap().len(), 1);
+    let failure = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Contract);
+    assert!(failure.message.contains("100001 outputs"), "{}", failure.message);
+    assert_eq!(outcomes[2].as_ref().unwrap().len(), 2);
+}
+
+#[test]
+fn a_batch_with_more_outputs_than_a_commit_takes_is_handled_bit_by_bit() {
+    let mut handler = handler("flood");
+    let events: Vec<_> = (0..10).map(|offset| event(offset, "60000")).collect();
+    let mut rest: Vec<_> = events.iter().collect();
+    let mut turns = 0;
+    while !rest.is_empty() {
+        let outcomes = handler.handle(&rest, &vec![1; rest.len()]);
+        assert!((1..=2).contains(&outcomes.len()), "{} outcomes", outcomes.len());
+        assert!(outcomes.iter().all(|outcome| outcome.as_ref().unwrap().len() == 60_000));
+        rest.drain(..outcomes.len());
+        turns += 1;
+    }
+    assert_eq!(turns, 5);
 }

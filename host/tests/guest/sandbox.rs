@@ -28,14 +28,14 @@ fn a_component_sees_its_own_environment_and_no_files() {
 }
 
 #[test]
-fn what_a_component_prints_becomes_log_lines_with_handler_and_digest() {
+fn what_a_component_prints_becomes_log_lines_with_handler_digest_and_trace() {
     let log = logged(|| {
         handle_one(&mut handler("chatty"), "hello\u{1b}[31m").unwrap();
     });
     let digest = &wasmill::event::Handler::digest(&handler("chatty"))[..12];
     for (level, line) in [("INFO", "out: hello\u{fffd}[31m"), ("WARN", "err: hello\u{fffd}[31m")] {
         let found = log.lines().find(|logged| logged.contains(line)).unwrap_or_else(|| panic!("{log}"));
-        for part in [level, "guest", "handler=\"tested\"", digest] {
+        for part in [level, "guest", "handler=\"tested\"", digest, "trace=\"aa\""] {
             assert!(found.contains(part), "{part} is not in {found}");
         }
     }
