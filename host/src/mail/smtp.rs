@@ -48,7 +48,9 @@ impl Smtp {
 
     /// The answer is the server's last reply. After any failure the next mail gets a new connection.
     pub(super) fn send(&mut self, mail: &Mail) -> Result<String, Undelivered> {
-        let runtime = self.runtime.take().expect("only drop leaves it empty");
+        let Some(runtime) = &self.runtime else {
+            return Err(Undelivered::Blocked("the sender is being closed".into()));
+        };
         let kept = self.connection.take();
         // lettre's own timeout covers the connect alone. When ours is over, the connection goes with
         // the future: nobody can know what the server makes of it.
@@ -61,7 +63,6 @@ impl Smtp {
             })
             .await
         });
-        self.runtime = Some(runtime);
 
         let (connection, reply) = sent.unwrap_or_else(|_elapsed| {
             let timeout = humantime::format_duration(self.timeout);
