@@ -3,12 +3,12 @@
 
 /// Prints a line of what was asked for.
 macro_rules! answer {
-    ($($line:tt)*) => { $crate::cli::line(std::io::stdout().lock(), format_args!($($line)*)) };
+    ($($line:tt)*) => { $crate::cli::answer(format_args!($($line)*)) };
 }
 
 /// Prints a line to the person at the terminal.
 macro_rules! tell {
-    ($($line:tt)*) => { $crate::cli::line(std::io::stderr().lock(), format_args!($($line)*)) };
+    ($($line:tt)*) => { $crate::cli::tell(format_args!($($line)*)) };
 }
 
 mod check;
@@ -19,7 +19,7 @@ mod simulate;
 mod trace;
 
 use std::fmt;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -69,11 +69,16 @@ enum Verb {
     Trace(trace::Args),
 }
 
-/// Where nobody reads on (`| head`) or the disk is full there is nobody to complain to, either.
-fn line(mut to: impl Write, line: fmt::Arguments<'_>) {
-    if writeln!(to, "{line}").is_err() {
+/// An answer that nobody reads on (`| head`), or that the disk has no room for, ends the verb.
+fn answer(line: fmt::Arguments<'_>) {
+    if writeln!(io::stdout().lock(), "{line}").is_err() {
         std::process::exit(1);
     }
+}
+
+/// What is said on the side never ends anything: a host goes on whose log has no room left.
+fn tell(line: fmt::Arguments<'_>) {
+    let _nobody_to_complain_to = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// The whole program.
