@@ -12,7 +12,7 @@ use crate::config::plan::{Brokers, MailPlan, Plan};
 use crate::config::{self, Overrides, Problem};
 use crate::supervisor::{VersionErrors, load_versions};
 
-/// Check pipeline.toml and everything that it refers to, components included
+/// Checks pipeline.toml and everything that it refers to, components included.
 ///
 /// Prints every error with its file, line and column, and what to do about it; exits with 1 if there are
 /// any. Warnings, such as topics that nobody publishes or reads, change nothing.
@@ -22,7 +22,7 @@ Examples:
   wasmill check
   wasmill check --config shop/pipeline.toml --json")]
 pub(super) struct Args {
-    /// Print one JSON object, on standard output
+    /// Prints one JSON object, on stdout.
     #[arg(long)]
     json: bool,
 }

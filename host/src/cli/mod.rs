@@ -36,7 +36,7 @@ struct Cli {
     #[command(flatten)]
     pipeline: Pipeline,
 
-    /// How log lines look; WASMILL_LOG=debug shows more of them
+    /// How log lines look; WASMILL_LOG=debug shows more of them.
     #[arg(long, value_enum, default_value_t, global = true, env = "WASMILL_LOG_FORMAT")]
     log_format: LogFormat,
 
@@ -47,15 +47,15 @@ struct Cli {
 /// Which pipeline, and what is said over its file.
 #[derive(Args)]
 struct Pipeline {
-    /// The pipeline's file
+    /// The pipeline's file.
     #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]
     config: PathBuf,
 
-    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says
+    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says.
     #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", value_name = "LIST")]
     brokers: Option<String>,
 
-    /// This process's name among those that share the pipeline, over what the file says; unique and stable
+    /// This process's name among those that share the pipeline, over what the file says; unique and stable.
     #[arg(long, global = true, env = "WASMILL_INSTANCE", value_name = "NAME")]
     instance: Option<String>,
 }
