@@ -21,7 +21,7 @@ use super::topology::{Topology, Use};
 use super::{raw, smtp, units};
 use crate::schema::{BadSchema, Schema};
 
-/// Paths of the HTTP side itself.
+/// Paths that the HTTP side has or keeps for itself.
 const RESERVED_RESOURCES: [&str; 5] = ["healthz", "metrics", "openapi", "readyz", "status"];
 
 pub(super) fn compile(
@@ -246,7 +246,7 @@ impl Compiler<'_, '_> {
         let at = |key: &'static str| ["http", "resources", &name, key];
         self.check_name(&["http", "resources", &name]);
         if RESERVED_RESOURCES.contains(&name.as_str()) {
-            let message = format!("/{name} is Wasmill's own");
+            let message = format!("/{name} is kept for Wasmill itself");
             self.document.error_at_key(&["http", "resources", &name], message, None);
         }
         if resource.key.is_empty() {
