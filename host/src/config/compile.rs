@@ -258,7 +258,7 @@ impl Compiler<'_, '_> {
             None => vec![self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Read)],
         };
         let schema = resource.schema.and_then(|file| match read_schema(&self.root.join(file)) {
-            Ok(schema) => Some(schema),
+            Ok(schema) => Some(Arc::new(schema)),
             Err((message, help)) => {
                 self.document.error_at_value(&at("schema"), message, help.map(Into::into));
                 None
@@ -305,12 +305,12 @@ fn unreadable(error: std::io::Error) -> String {
     format!("can't read the file, which is looked for from the folder of pipeline.toml: {error}")
 }
 
-fn read_schema(path: &Path) -> Result<serde_json::Value, (String, Option<&'static str>)> {
+fn read_schema(path: &Path) -> Result<Schema, (String, Option<&'static str>)> {
     let text = std::fs::read_to_string(path).map_err(|error| (unreadable(error), None))?;
     let schema =
         serde_json::from_str(&text).map_err(|error| (format!("the file is not JSON: {error}"), None))?;
-    match Schema::compile(&schema) {
-        Ok(_) => Ok(schema),
+    match Schema::compile(schema) {
+        Ok(schema) => Ok(schema),
         Err(bad @ BadSchema::Elsewhere(_)) => Err((format!("the file can't be used: {bad}"), bad.remedy())),
         Err(bad @ BadSchema::Unfit(_)) => {
             Err((format!("the file is not a JSON Schema: {bad}"), bad.remedy()))

@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use crate::schema::Schema;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -73,8 +75,8 @@ pub struct ResourcePlan {
     pub topic: Arc<str>,
     /// The top-level string property of the body that is the record's key and the id in the path.
     pub key: String,
-    /// The JSON Schema that bodies must satisfy, parsed.
-    pub schema: Option<serde_json::Value>,
+    /// What bodies must satisfy.
+    pub schema: Option<Arc<Schema>>,
     /// The topics whose latest record per key GET shows, in this order.
     pub view: Vec<Arc<str>>,
     /// Where those end who fail on the way: of every handler and sink that reads a topic of the view. GET shows
@@ -161,6 +163,13 @@ pub struct SmtpPlan {
     pub credentials: Option<(String, Secret)>,
     /// A CA certificate (PEM) to trust besides the system's.
     pub ca_file: Option<PathBuf>,
+}
+
+impl SmtpPlan {
+    /// What is sent there doesn't leave the machine, encrypted or not.
+    pub fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -242,7 +242,7 @@ fn shared_schemas(schemas: &mut Map<String, Value>) {
 /// document now.
 fn body_schema(resource: &ResourcePlan) -> Value {
     let key = &resource.key;
-    let Some(mut schema) = resource.schema.clone() else {
+    let Some(mut schema) = resource.schema.as_ref().map(|schema| schema.source().clone()) else {
         return json!({ "type": "object", "properties": { key: { "type": "string" } } });
     };
     move_references(&mut schema, &format!("#/components/schemas/{}", resource.name));

@@ -211,7 +211,7 @@ fn bodies(resource: &ResourcePlan, file: Option<&Path>) -> miette::Result<Vec<By
         None => resource
             .schema
             .as_ref()
-            .and_then(|schema| schema["examples"].as_array().cloned())
+            .and_then(|schema| schema.source()["examples"].as_array().cloned())
             .unwrap_or_default(),
     };
     if values.is_empty() {
