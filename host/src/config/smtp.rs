@@ -39,19 +39,19 @@ pub(super) fn parse(
         Host::Ipv4(address) => address.to_string(),
         Host::Ipv6(address) => address.to_string(),
     };
-    let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if credentials.is_some() && encryption == SmtpEncryption::Opportunistic && !is_local {
-        return Err((
-            "the password could travel in the clear".into(),
-            "demand encryption: smtps://…, or smtp://…?tls=required",
-        ));
-    }
     let port = url.port().unwrap_or(match encryption {
         SmtpEncryption::Opportunistic => 25,
         SmtpEncryption::StartTls => 587,
         SmtpEncryption::Tls => 465,
     });
-    Ok(MailPlan::Smtp(SmtpPlan { host, port, encryption, credentials, ca_file: None }))
+    let plan = SmtpPlan { host, port, encryption, credentials, ca_file: None };
+    if plan.credentials.is_some() && encryption == SmtpEncryption::Opportunistic && !plan.is_local() {
+        return Err((
+            "the password could travel in the clear".into(),
+            "demand encryption: smtps://…, or smtp://…?tls=required",
+        ));
+    }
+    Ok(MailPlan::Smtp(plan))
 }
 
 fn encryption(url: &Url) -> Result<SmtpEncryption, Fault> {

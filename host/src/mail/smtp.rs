@@ -6,7 +6,6 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -122,7 +121,7 @@ impl Smtp {
 
     async fn login(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Undelivered> {
         let Some((user, password)) = &self.plan.credentials else { return Ok(()) };
-        if !connection.is_encrypted() && !is_loopback(&self.plan.host) {
+        if !connection.is_encrypted() && !self.plan.is_local() {
             return Err(Undelivered::Blocked(format!(
                 "{} offers no TLS and credentials are not sent in clear text: use smtps://, or a server with \
                  STARTTLS",
@@ -215,8 +214,4 @@ fn ca_certificates(path: &Path) -> Result<Vec<Certificate>, MailError> {
         .map(|one| Certificate::from_pem(one.as_bytes()).map_err(|error| unusable(format!(": {error}"))))
         .collect::<Result<_, _>>()?;
     if certificates.is_empty() { Err(unusable(String::new())) } else { Ok(certificates) }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
