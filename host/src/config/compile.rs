@@ -136,7 +136,7 @@ impl Compiler<'_, '_> {
             subscribe,
             publish,
             env: secrets(handler.env),
-            retry: self.retry("handlers", name, handler.retry, Some(5)),
+            retry: self.retry("handlers", name, &handler.retry, handler.retry.attempts_of_handler()),
             limits: LimitsPlan {
                 memory: or(self.document, &at_limit("memory"), memory, 64 << 20),
                 time: or(self.document, &at_limit("time"), time, Duration::from_secs(1)),
@@ -181,22 +181,20 @@ impl Compiler<'_, '_> {
             subscribe,
             receipts,
             mail,
-            retry: self.retry("sinks", name, sink.retry, None),
+            retry: self.retry("sinks", name, &sink.retry, sink.retry.attempts_of_sink()),
             batch: sink.batch,
             shards: sink.shards,
             timeout: or(self.document, &at("timeout"), timeout, Duration::from_secs(30)),
         }
     }
 
-    fn retry(&mut self, kind: &str, name: &str, retry: raw::Retry, attempts: Option<u32>) -> RetryPlan {
-        let default = (Duration::from_millis(200), Duration::from_secs(30));
-        let backoff = retry.backoff.map_or(Ok(default), |backoff| units::backoff(&backoff));
+    fn retry(&mut self, kind: &str, name: &str, retry: &raw::Retry, attempts: raw::Attempts) -> RetryPlan {
+        let backoff = units::backoff(&retry.backoff);
         let (backoff_min, backoff_max) =
-            or(self.document, &[kind, name, "retry", "backoff"], backoff, default);
-        let attempts = match retry.attempts {
-            Some(raw::Attempts::Count(count)) => Some(count),
-            Some(raw::Attempts::Word(raw::Forever::Forever)) => None,
-            None => attempts,
+            or(self.document, &[kind, name, "retry", "backoff"], backoff, (Duration::ZERO, Duration::ZERO));
+        let attempts = match attempts {
+            raw::Attempts::Count(count) => Some(count),
+            raw::Attempts::Word(raw::Forever::Forever) => None,
         };
         RetryPlan { attempts, backoff_min, backoff_max }
     }
