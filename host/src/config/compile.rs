@@ -165,11 +165,17 @@ impl Compiler<'_, '_> {
                 MailPlan::Folder(self.root.into())
             }
         };
-        if let Some(file) = sink.ca_file {
-            let file = self.root.join(file);
-            or(self.document, &at("ca_file"), std::fs::metadata(&file).map(drop).map_err(unreadable), ());
+        // An empty one is a variable that was left empty: "${SMTP_CA_FILE:-}".
+        if let Some(file) = sink.ca_file.filter(|file| !file.is_empty()) {
+            let pem = std::fs::read_to_string(self.root.join(file)).map_err(unreadable);
+            let ca =
+                pem.and_then(|pem| smtp::certificates(&pem).map_err(Into::into)).unwrap_or_else(|fault| {
+                    let help = "`ca_file` wants one or more certificates in PEM form".to_string();
+                    self.document.error_at_value(&at("ca_file"), fault, Some(help));
+                    Vec::new()
+                });
             match &mut mail {
-                MailPlan::Smtp(smtp) => smtp.ca_file = Some(file),
+                MailPlan::Smtp(smtp) => smtp.ca = ca,
                 MailPlan::Folder(_) => {}
             }
         }

@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lettre::transport::smtp::client::Certificate;
+
 use crate::schema::Schema;
 
 #[derive(Clone, Debug)]
@@ -161,8 +163,8 @@ pub struct SmtpPlan {
     pub port: u16,
     pub encryption: SmtpEncryption,
     pub credentials: Option<(String, Secret)>,
-    /// A CA certificate (PEM) to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// To trust besides the system's; what `ca_file` holds.
+    pub ca: Vec<Certificate>,
 }
 
 impl SmtpPlan {

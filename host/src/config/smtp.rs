@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lettre::transport::smtp::client::Certificate;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
@@ -44,7 +45,7 @@ pub(super) fn parse(
         SmtpEncryption::StartTls => 587,
         SmtpEncryption::Tls => 465,
     });
-    let plan = SmtpPlan { host, port, encryption, credentials, ca_file: None };
+    let plan = SmtpPlan { host, port, encryption, credentials, ca: Vec::new() };
     if plan.credentials.is_some() && encryption == SmtpEncryption::Opportunistic && !plan.is_local() {
         return Err((
             "the password could travel in the clear".into(),
@@ -52,6 +53,19 @@ pub(super) fn parse(
         ));
     }
     Ok(MailPlan::Smtp(plan))
+}
+
+/// Every certificate of a PEM file; an error when there is none, or a broken one.
+pub(super) fn certificates(pem: &str) -> Result<Vec<Certificate>, &'static str> {
+    const END: &str = "-----END CERTIFICATE-----";
+    // One at a time: of several in one piece only the first would count.
+    let certificates: Vec<_> = pem
+        .split_inclusive(END)
+        .filter(|one| one.ends_with(END))
+        .map(|one| Certificate::from_pem(one.as_bytes()))
+        .collect::<Result<_, _>>()
+        .map_err(|_broken| "the file holds a broken certificate")?;
+    if certificates.is_empty() { Err("the file holds no certificate") } else { Ok(certificates) }
 }
 
 fn encryption(url: &Url) -> Result<SmtpEncryption, Fault> {
