@@ -14,6 +14,7 @@ mod embedded;
 mod failed;
 mod group;
 mod native;
+mod properties;
 mod publisher;
 mod record;
 mod source;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use committer::Committer;
 pub use group::Membership;
+pub use properties::{PropertyFault, property_faults};
 pub use publisher::Publisher;
 pub use source::Source;
 pub use tail::{Start, Tail};
