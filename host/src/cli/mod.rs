@@ -14,20 +14,20 @@ macro_rules! tell {
 mod check;
 mod host;
 mod invoke;
+mod pipeline;
 mod run;
 mod simulate;
 mod trace;
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use miette::MietteHandlerOpts;
 
-use crate::config::{self, Loaded, Overrides};
 use crate::telemetry::{self, LogFormat};
+use pipeline::Pipeline;
 
 /// Runs sandboxed WebAssembly components on Kafka events, exactly once.
 #[derive(Parser)]
@@ -42,22 +42,6 @@ struct Cli {
 
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// Which pipeline, and what is said over its file.
-#[derive(Args)]
-struct Pipeline {
-    /// The pipeline's file.
-    #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]
-    config: PathBuf,
-
-    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says.
-    #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", value_name = "LIST")]
-    brokers: Option<String>,
-
-    /// This process's name among those that share the pipeline, over what the file says; unique and stable.
-    #[arg(long, global = true, env = "WASMILL_INSTANCE", value_name = "NAME")]
-    instance: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -90,10 +74,10 @@ pub fn main() -> ExitCode {
     // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
     let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
     let result = match verb {
-        Verb::Run(args) => pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
-        Verb::Check(args) => check::run(&pipeline.config, &pipeline.overrides(), &args),
+        Verb::Run(args) => pipeline.load_to_run().and_then(|loaded| run::run(&loaded, &args)),
+        Verb::Check(args) => check::run(&pipeline, &args),
         Verb::Invoke(args) => {
-            pipeline.without_broker().load().and_then(|loaded| invoke::run(&loaded.plan, args))
+            pipeline.load_without_broker().and_then(|loaded| invoke::run(&loaded.plan, args))
         }
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
@@ -102,24 +86,4 @@ pub fn main() -> ExitCode {
         tell!("{report:?}");
         ExitCode::FAILURE
     })
-}
-
-impl Pipeline {
-    /// For verbs that reach no broker, so that the file needn't name one.
-    fn without_broker(mut self) -> Self {
-        self.brokers.get_or_insert_with(|| "embedded".into());
-        self
-    }
-
-    fn overrides(&self) -> Overrides {
-        Overrides { brokers: self.brokers.clone(), instance: self.instance.clone() }
-    }
-
-    fn load(&self) -> miette::Result<Loaded> {
-        let mut loaded = config::load(&self.config, &self.overrides())?;
-        for warning in loaded.warnings.drain(..) {
-            tell!("{:?}", miette::Report::new(warning));
-        }
-        Ok(loaded)
-    }
 }

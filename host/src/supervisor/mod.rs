@@ -21,7 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use versions::{VersionErrors, Versions, load_versions};
+pub use versions::{VersionErrors, Versions, load_components, load_versions};
 
 use crate::config::Loaded;
 use crate::config::plan::{Brokers, HttpPlan, Plan};
