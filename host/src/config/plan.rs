@@ -1,7 +1,8 @@
 //! The plan: pipeline.toml, validated and complete. The only form of it that the runtime sees.
 //!
 //! Every default is filled in, every path is absolute, every reference is resolved; a `Plan` that
-//! exists can be run.
+//! exists can be run. What only Kafka's client library and the linker can tell, of properties and of
+//! components, every verb has asked them before it runs one.
 
 use std::collections::BTreeMap;
 use std::fmt;
