@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
@@ -68,6 +68,13 @@ pub struct Now {
     pub monotonic: Duration,
     /// Milliseconds since the Unix epoch: what dead letters tell people.
     pub wall_ms: i64,
+}
+
+/// The moment of a record's timestamp, in milliseconds since the Unix epoch; `None` for what no calendar holds.
+pub fn moment(timestamp_ms: i64) -> Option<SystemTime> {
+    const YEAR_10000_MS: u64 = 253_402_300_800_000;
+    let since_epoch = u64::try_from(timestamp_ms).ok().filter(|ms| *ms < YEAR_10000_MS)?;
+    Some(SystemTime::UNIX_EPOCH + Duration::from_millis(since_epoch))
 }
 
 /// One consumed record.
@@ -187,7 +194,7 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// The word in dead-letter headers, logs and metrics.
+    /// The word in dead-letter headers, logs and /status.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Retry => "retry",

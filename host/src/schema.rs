@@ -1,6 +1,8 @@
 //! JSON Schema: what a body must look like, and every way in which one doesn't.
 //!
-//! Configuration and ingress compile schemas here alike, so that `check` refuses what `run` would.
+//! Configuration compiles a schema once; the plan holds it, and the ingress asks it.
+
+use std::fmt;
 
 use boon::{
     CompileError, Compiler, ErrorKind, InstanceLocation, InstanceToken, SchemaIndex, Schemas, ValidationError,
@@ -15,6 +17,7 @@ const DETAIL: usize = 300;
 
 /// A compiled schema. `format` is asserted, not only noted: whoever writes `"format": "email"` means it.
 pub struct Schema {
+    source: Value,
     schemas: Schemas,
     root: SchemaIndex,
 }
@@ -51,7 +54,7 @@ impl BadSchema {
 impl Schema {
     /// Draft 2020-12 unless the schema's `$schema` says otherwise. It must be one document: references to
     /// other files or addresses are errors, nothing is fetched.
-    pub fn compile(schema: &Value) -> Result<Self, BadSchema> {
+    pub fn compile(source: Value) -> Result<Self, BadSchema> {
         const URL: &str = "schema:/root";
         let mut compiler = Compiler::new();
         compiler.enable_format_assertions();
@@ -65,9 +68,14 @@ impl Schema {
             // The alternate form names the places.
             error => BadSchema::Unfit(format!("{error:#}")),
         };
-        compiler.add_resource(URL, schema.clone()).map_err(bad)?;
+        compiler.add_resource(URL, source.clone()).map_err(bad)?;
         let root = compiler.compile(URL, &mut schemas).map_err(bad)?;
-        Ok(Self { schemas, root })
+        Ok(Self { source, schemas, root })
+    }
+
+    /// As it was written.
+    pub fn source(&self) -> &Value {
+        &self.source
     }
 
     /// Every fault, in the body's order as far as the schema's allows; empty for a valid body.
@@ -77,6 +85,19 @@ impl Schema {
             collect(&error, &mut faults);
         }
         faults
+    }
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Fault {
+    /// In a property of the body itself.
+    pub fn of_property(name: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: format!("/{}", escaped(name)), detail: detail.into() }
     }
 }
 
@@ -122,7 +143,7 @@ fn pointer(location: &InstanceLocation<'_>, property: Option<&str>) -> String {
     let mut pointer = String::new();
     let mut push = |token: &str| {
         pointer.push('/');
-        pointer.push_str(&token.replace('~', "~0").replace('/', "~1"));
+        pointer.push_str(&escaped(token));
     };
     for token in &location.tokens {
         match token {
@@ -136,6 +157,11 @@ fn pointer(location: &InstanceLocation<'_>, property: Option<&str>) -> String {
     pointer
 }
 
+/// A step of a pointer (RFC 6901, section 3).
+fn escaped(token: &str) -> String {
+    token.replace('~', "~0").replace('/', "~1")
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -143,7 +169,7 @@ mod tests {
     use super::*;
 
     fn pointers(schema: Value, body: Value) -> Vec<String> {
-        let schema = Schema::compile(&schema).unwrap();
+        let schema = Schema::compile(schema).unwrap();
         let mut pointers: Vec<_> = schema.faults(&body).into_iter().map(|f| f.pointer).collect();
         pointers.sort();
         pointers
@@ -183,9 +209,9 @@ mod tests {
 
     #[test]
     fn a_schema_that_is_none_is_refused_and_nothing_is_fetched() {
-        assert!(Schema::compile(&json!({ "type": "strnig" })).is_err());
+        assert!(Schema::compile(json!({ "type": "strnig" })).is_err());
         for place in ["https://example.com/schema.json", "file:///etc/hosts", "next-door.json"] {
-            let refused = Schema::compile(&json!({ "$ref": place })).err();
+            let refused = Schema::compile(json!({ "$ref": place })).err();
             assert!(matches!(&refused, Some(BadSchema::Elsewhere(to)) if to == place), "{refused:?}");
         }
     }

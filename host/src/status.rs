@@ -47,12 +47,19 @@ pub struct BrokerStatus {
     pub error: Option<String>,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubscriberKind {
+    #[default]
+    Handler,
+    Sink,
+}
+
 /// A handler or a sink.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct SubscriberStatus {
     pub name: String,
-    /// `handler` or `sink`.
-    pub kind: &'static str,
+    pub kind: SubscriberKind,
     pub group: String,
     pub subscribe: Vec<String>,
     pub digest: String,

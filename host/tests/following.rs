@@ -101,6 +101,29 @@ fn a_key_is_traced_through_all_topics() {
 }
 
 #[test]
+fn on_brokers_of_their_own_a_key_is_traced_without_any_host() {
+    let host = StandIn::start();
+    let key = host.post(json!({ "n": 1 }));
+    let folder = tempfile::tempdir().unwrap();
+    let pipeline = folder.path().join("pipeline.toml");
+    let (before, http_on) = PIPELINE.split_once("[http.").unwrap();
+    let (_, handlers) = http_on.split_once("[handlers.").unwrap();
+    fs::write(&pipeline, format!("{before}[handlers.{handlers}")).unwrap();
+    let trace = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+            .args(["trace", "--json", &key, "--brokers", &host.brokers, "--config"])
+            .arg(&pipeline)
+            .output()
+            .unwrap();
+        serde_json::from_slice::<Value>(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
+    };
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while trace()["hops"].as_array().unwrap().len() < 2 {
+        assert!(Instant::now() < deadline, "{}", trace());
+    }
+}
+
+#[test]
 fn without_a_host_or_bodies_the_verbs_say_what_is_missing() {
     let folder = tempfile::tempdir().unwrap();
     for (verb, hint) in [("simulate", "--bodies"), ("trace", "wasmill run")] {
@@ -135,6 +158,7 @@ fn nothing_is_posted_to_a_host_of_another_pipeline() {
 /// Serves POST /things and /status, and copies what comes in as the body's "fate" says.
 struct StandIn {
     url: String,
+    brokers: String,
     stop: Arc<AtomicBool>,
     copier: Option<JoinHandle<()>>,
     /// Serves until it is dropped.
@@ -160,6 +184,7 @@ impl StandIn {
             .with_state(publisher.clone());
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
+        let brokers = cluster.bootstrap().to_string();
         runtime.spawn(async { axum::serve(listener, app).await });
 
         let stop = Arc::new(AtomicBool::new(false));
@@ -174,7 +199,7 @@ impl StandIn {
                 }
             })
         };
-        Self { url, stop, copier: Some(copier), runtime }
+        Self { url, brokers, stop, copier: Some(copier), runtime }
     }
 
     fn simulate(&self, bodies: &str, options: &[&str]) -> Value {

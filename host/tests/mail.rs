@@ -8,6 +8,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use lettre::transport::smtp::client::Certificate;
 use serde_json::{Value, json};
 use smtp::SmtpServer;
 use wasmill::config::plan::{MailPlan, RetryPlan, Secret, SinkPlan, SmtpEncryption, SmtpPlan};
@@ -202,8 +203,7 @@ fn tls_is_used_from_the_first_byte_or_by_starttls() {
         ("starttls", SmtpEncryption::Opportunistic),
     ] {
         let mut server = SmtpServer::start(&["--tls", option]);
-        let ca_file = Some(server.ca_file());
-        let mut sink = sink(SmtpPlan { encryption, ca_file, ..smtp_to(&server) });
+        let mut sink = sink(SmtpPlan { encryption, ca: ca_of(&server), ..smtp_to(&server) });
         send(&mut sink, &event(0, "ada@example.com")).unwrap();
         assert_eq!(server.mail()["tls"], true, "{encryption:?}");
     }
@@ -248,8 +248,7 @@ fn a_login_works_and_a_wrong_password_never_costs_a_mail() {
     let mut server = SmtpServer::start(&["--tls", "implicit", "--login", "ada:right"]);
     let with = |password| {
         let credentials = Some(("ada".into(), Secret::new(password)));
-        let ca_file = Some(server.ca_file());
-        SmtpPlan { encryption: SmtpEncryption::Tls, ca_file, credentials, ..smtp_to(&server) }
+        SmtpPlan { encryption: SmtpEncryption::Tls, ca: ca_of(&server), credentials, ..smtp_to(&server) }
     };
     let (right, wrong) = (with("right"), with("wr0ng"));
     let none = SmtpPlan { credentials: None, ..right.clone() };
@@ -292,18 +291,6 @@ fn an_address_that_the_server_can_not_carry_is_rejected() {
     let server = SmtpServer::start(&[]);
     let outcome = send(&mut sink(smtp_to(&server)), &event(0, "ädä@example.com"));
     assert_fails(outcome, FailureKind::Reject, "SMTPUTF8");
-}
-
-#[test]
-fn a_ca_file_that_is_none_keeps_the_sink_from_starting() {
-    let folder = tempfile::tempdir().unwrap();
-    let with = |path: &Path| MailSink::new(&plan(SmtpPlan { ca_file: Some(path.into()), ..smtp(25) })).err();
-    assert!(matches!(with(&folder.path().join("none.pem")), Some(MailError::CaFile { .. })));
-    let broken = folder.path().join("broken.pem");
-    for text in ["", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"] {
-        fs::write(&broken, text).unwrap();
-        assert!(matches!(with(&broken), Some(MailError::CaCertificate { .. })), "{text:?}");
-    }
 }
 
 #[test]
@@ -384,6 +371,10 @@ fn folder_plan(folder: &Path) -> SinkPlan {
     SinkPlan { mail: MailPlan::Folder(folder.into()), ..plan(smtp(25)) }
 }
 
+fn ca_of(server: &SmtpServer) -> Vec<Certificate> {
+    vec![Certificate::from_pem(&fs::read(server.ca_file()).unwrap()).unwrap()]
+}
+
 fn smtp_to(server: &SmtpServer) -> SmtpPlan {
     smtp(server.port)
 }
@@ -394,7 +385,7 @@ fn smtp(port: u16) -> SmtpPlan {
         port,
         encryption: SmtpEncryption::Opportunistic,
         credentials: None,
-        ca_file: None,
+        ca: Vec::new(),
     }
 }
 

@@ -4,7 +4,6 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -61,7 +60,7 @@ fn text<'a>(event: &'a Event, name: &str) -> &'a str {
 }
 
 fn wasmill(pipeline: &Pipeline, host: &Host, brokers: &str, args: &[&str]) -> (bool, String, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+    let output = common::host::wasmill()
         .args(args)
         .args(["--brokers", brokers])
         .current_dir(pipeline.path())
@@ -579,7 +578,7 @@ fn a_pipeline_that_cannot_run_says_everything_that_is_wrong_and_starts_nothing()
     std::fs::remove_file(pipeline.path().join("components/order-formatter.wasm")).unwrap();
     std::fs::write(pipeline.path().join("components/email-composer.wasm"), b"\0asm\x01\0\0\0").unwrap();
     let run = |args: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+        let output = common::host::wasmill()
             .args(args)
             .current_dir(pipeline.path())
             .env("WASMILL_LISTEN", "127.0.0.1:0")

@@ -1,18 +1,21 @@
 //! The two bodies of an e-mail: plain text, and HTML with everything from outside escaped.
 
 use std::borrow::Cow;
-use std::fmt::{self, Display, Write as _};
+use std::fmt::{self, Display};
 
 use crate::language::{Language, Notice};
 use crate::{Line, Order};
 
 pub(crate) fn text(language: &Language, notice: Notice, order: &Order<'_>) -> String {
-    let mut text = String::with_capacity(512);
-    write_text(&mut text, language, notice, order).expect("a String takes all that is written to it");
-    text
+    fmt::from_fn(|out| write_text(out, language, notice, order)).to_string()
 }
 
-fn write_text(out: &mut String, language: &Language, notice: Notice, order: &Order<'_>) -> fmt::Result {
+fn write_text(
+    out: &mut fmt::Formatter<'_>,
+    language: &Language,
+    notice: Notice,
+    order: &Order<'_>,
+) -> fmt::Result {
     writeln!(out, "{}\n", greeting(language, order))?;
     writeln!(out, "{}", language.lead(notice))?;
     if let Some(reason) = language.decline_reason(order.decline_reason.as_deref()) {
@@ -27,12 +30,15 @@ fn write_text(out: &mut String, language: &Language, notice: Notice, order: &Ord
 }
 
 pub(crate) fn html(language: &Language, notice: Notice, order: &Order<'_>) -> String {
-    let mut html = String::with_capacity(1024);
-    write_html(&mut html, language, notice, order).expect("a String takes all that is written to it");
-    html
+    fmt::from_fn(|out| write_html(out, language, notice, order)).to_string()
 }
 
-fn write_html(out: &mut String, language: &Language, notice: Notice, order: &Order<'_>) -> fmt::Result {
+fn write_html(
+    out: &mut fmt::Formatter<'_>,
+    language: &Language,
+    notice: Notice,
+    order: &Order<'_>,
+) -> fmt::Result {
     let subject = language.subject(notice, &order.order_id);
     writeln!(out, "<!DOCTYPE html>\n<html lang=\"{}\">", language.code)?;
     writeln!(out, "<head><meta charset=\"utf-8\"><title>{}</title></head>\n<body>", Escaped(&subject))?;

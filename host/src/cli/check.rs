@@ -1,6 +1,5 @@
 //! `wasmill check`: everything that is wrong with a pipeline, without running it or reaching a broker.
 
-use std::path::Path;
 use std::process::ExitCode;
 
 use comfy_table::Table;
@@ -8,11 +7,13 @@ use comfy_table::presets::NOTHING;
 use miette::{IntoDiagnostic, Report, Severity};
 use serde::Serialize;
 
+use crate::config::Problem;
 use crate::config::plan::{Brokers, MailPlan, Plan};
-use crate::config::{self, Overrides, Problem};
 use crate::supervisor::{VersionErrors, load_versions};
 
-/// Check pipeline.toml and everything that it refers to, components included
+use super::pipeline::{Pipeline, with_components};
+
+/// Checks pipeline.toml and everything that it refers to, components included.
 ///
 /// Prints every error with its file, line and column, and what to do about it; exits with 1 if there are
 /// any. Warnings, such as topics that nobody publishes or reads, change nothing.
@@ -22,13 +23,13 @@ Examples:
   wasmill check
   wasmill check --config shop/pipeline.toml --json")]
 pub(super) struct Args {
-    /// Print one JSON object, on standard output
+    /// Prints one JSON object, on stdout.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(path: &Path, overrides: &Overrides, args: &Args) -> miette::Result<ExitCode> {
-    let (plan, errors, warnings) = match config::load(path, overrides) {
+pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
+    let (plan, errors, warnings) = match pipeline.judge() {
         Ok(loaded) => {
             let errors = match load_versions(&loaded) {
                 Ok(_) => Vec::new(),
@@ -37,7 +38,10 @@ pub(super) fn run(path: &Path, overrides: &Overrides, args: &Args) -> miette::Re
             };
             (Some(loaded.plan), errors, loaded.warnings)
         }
-        Err(found) => (None, found.errors, found.warnings),
+        Err(errors) => {
+            let found = with_components(errors);
+            (None, found.errors, found.warnings)
+        }
     };
     let ok = errors.is_empty();
     if args.json {
@@ -127,6 +131,7 @@ fn list(topics: &[std::sync::Arc<str>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{self, Overrides};
 
     #[test]
     fn the_summary_says_who_reads_what_and_writes_where() {

@@ -58,21 +58,6 @@ impl Host {
         self.request(Method::POST, path, body).await
     }
 
-    /// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address.
-    pub(super) async fn cluster(&self, plan: &Plan) -> miette::Result<Cluster> {
-        let kafka = match &plan.kafka.brokers {
-            Brokers::Addresses(_) => plan.kafka.clone(),
-            Brokers::Embedded => {
-                let running = self.running(plan).await?;
-                if running.embedded {
-                    return Ok(Cluster::attach(&running.brokers, true));
-                }
-                KafkaPlan { brokers: Brokers::Addresses(running.brokers), ..plan.kafka.clone() }
-            }
-        };
-        Cluster::connect(&kafka, &plan.name).into_diagnostic()
-    }
-
     /// What the host says about itself; an error when it runs another pipeline than this one.
     pub(super) async fn running(&self, plan: &Plan) -> miette::Result<Running> {
         let (status, body) = self.request(Method::GET, "status", Bytes::new()).await.map_err(|reason| {
@@ -114,6 +99,22 @@ impl Host {
             .await
             .unwrap_or_else(|_elapsed| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
     }
+}
+
+/// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address; `url` says
+/// where that one listens, and is of no interest otherwise.
+pub(super) async fn cluster(url: Option<&str>, plan: &Plan) -> miette::Result<Cluster> {
+    let kafka = match &plan.kafka.brokers {
+        Brokers::Addresses(_) => plan.kafka.clone(),
+        Brokers::Embedded => {
+            let running = Host::new(url, plan)?.running(plan).await?;
+            if running.embedded {
+                return Ok(Cluster::attach(&running.brokers, true));
+            }
+            KafkaPlan { brokers: Brokers::Addresses(running.brokers), ..plan.kafka.clone() }
+        }
+    };
+    Cluster::connect(&kafka, &plan.name).into_diagnostic()
 }
 
 /// Where to connect to reach what listens on `listen`.

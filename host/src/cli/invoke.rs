@@ -16,7 +16,7 @@ use crate::config::plan::{HandlerPlan, Plan};
 use crate::event::{Event, Handler, Outcome};
 use crate::guest::{ComponentHandler, Engine, EngineLimits, Usage, Version};
 
-/// Run one handler over events, without Kafka
+/// Runs one handler over events, without Kafka.
 ///
 /// Prints what the handler would publish, each event's failure, and what the calls took. Nothing is
 /// published and nothing is retried. Exits with 1 if any event failed.
@@ -27,25 +27,25 @@ Examples:
   echo '{\"celsius\":21.5}' | wasmill invoke averages --key cellar
   wasmill invoke averages events.jsonl --format event --json")]
 pub(super) struct Args {
-    /// The handler's name in pipeline.toml
+    /// The handler's name in pipeline.toml.
     handler: String,
 
-    /// Where the events are; standard input when it is left out
+    /// Where the events are; stdin by default.
     file: Option<PathBuf>,
 
-    /// What an event looks like
+    /// What an event looks like.
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 
-    /// The key of every event that brings none
+    /// The key of every event that brings none.
     #[arg(long)]
     key: Option<String>,
 
-    /// Events of one call, at most; the handler's `limits.batch` when it is left out
+    /// Events of one call, at most; the handler's `limits.batch` by default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
 
-    /// Print one JSON object, on standard output
+    /// Prints one JSON object, on stdout.
     #[arg(long)]
     json: bool,
 }

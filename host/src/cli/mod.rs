@@ -3,31 +3,31 @@
 
 /// Prints a line of what was asked for.
 macro_rules! answer {
-    ($($line:tt)*) => { $crate::cli::line(std::io::stdout().lock(), format_args!($($line)*)) };
+    ($($line:tt)*) => { $crate::cli::answer(format_args!($($line)*)) };
 }
 
 /// Prints a line to the person at the terminal.
 macro_rules! tell {
-    ($($line:tt)*) => { $crate::cli::line(std::io::stderr().lock(), format_args!($($line)*)) };
+    ($($line:tt)*) => { $crate::cli::tell(format_args!($($line)*)) };
 }
 
 mod check;
 mod host;
 mod invoke;
+mod pipeline;
 mod run;
 mod simulate;
 mod trace;
 
 use std::fmt;
-use std::io::Write;
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use miette::MietteHandlerOpts;
 
-use crate::config::{self, Loaded, Overrides};
 use crate::telemetry::{self, LogFormat};
+use pipeline::Pipeline;
 
 /// Runs sandboxed WebAssembly components on Kafka events, exactly once.
 #[derive(Parser)]
@@ -36,28 +36,12 @@ struct Cli {
     #[command(flatten)]
     pipeline: Pipeline,
 
-    /// How log lines look; WASMILL_LOG=debug shows more of them
+    /// How log lines look; WASMILL_LOG=debug shows more of them.
     #[arg(long, value_enum, default_value_t, global = true, env = "WASMILL_LOG_FORMAT")]
     log_format: LogFormat,
 
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// Which pipeline, and what is said over its file.
-#[derive(Args)]
-struct Pipeline {
-    /// The pipeline's file
-    #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]
-    config: PathBuf,
-
-    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says
-    #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", value_name = "LIST")]
-    brokers: Option<String>,
-
-    /// This process's name among those that share the pipeline, over what the file says; unique and stable
-    #[arg(long, global = true, env = "WASMILL_INSTANCE", value_name = "NAME")]
-    instance: Option<String>,
 }
 
 #[derive(Subcommand)]
@@ -69,11 +53,16 @@ enum Verb {
     Trace(trace::Args),
 }
 
-/// Where nobody reads on (`| head`) or the disk is full there is nobody to complain to, either.
-fn line(mut to: impl Write, line: fmt::Arguments<'_>) {
-    if writeln!(to, "{line}").is_err() {
+/// An answer that nobody reads on (`| head`), or that the disk has no room for, ends the verb.
+fn answer(line: fmt::Arguments<'_>) {
+    if writeln!(io::stdout().lock(), "{line}").is_err() {
         std::process::exit(1);
     }
+}
+
+/// What is said on the side never ends anything: a host goes on whose log has no room left.
+fn tell(line: fmt::Arguments<'_>) {
+    let _nobody_to_complain_to = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// The whole program.
@@ -85,10 +74,10 @@ pub fn main() -> ExitCode {
     // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
     let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
     let result = match verb {
-        Verb::Run(args) => pipeline.load().and_then(|loaded| run::run(&loaded, &args)),
-        Verb::Check(args) => check::run(&pipeline.config, &pipeline.overrides(), &args),
+        Verb::Run(args) => pipeline.load_to_run().and_then(|loaded| run::run(&loaded, &args)),
+        Verb::Check(args) => check::run(&pipeline, &args),
         Verb::Invoke(args) => {
-            pipeline.without_broker().load().and_then(|loaded| invoke::run(&loaded.plan, args))
+            pipeline.load_without_broker().and_then(|loaded| invoke::run(&loaded.plan, args))
         }
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
@@ -97,24 +86,4 @@ pub fn main() -> ExitCode {
         tell!("{report:?}");
         ExitCode::FAILURE
     })
-}
-
-impl Pipeline {
-    /// For verbs that reach no broker, so that the file needn't name one.
-    fn without_broker(mut self) -> Self {
-        self.brokers.get_or_insert_with(|| "embedded".into());
-        self
-    }
-
-    fn overrides(&self) -> Overrides {
-        Overrides { brokers: self.brokers.clone(), instance: self.instance.clone() }
-    }
-
-    fn load(&self) -> miette::Result<Loaded> {
-        let mut loaded = config::load(&self.config, &self.overrides())?;
-        for warning in loaded.warnings.drain(..) {
-            tell!("{:?}", miette::Report::new(warning));
-        }
-        Ok(loaded)
-    }
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use crate::config::Loaded;
 use crate::supervisor::{self, Ended};
 
-/// Run the pipeline until SIGINT or SIGTERM, then drain
+/// Runs the pipeline until SIGINT or SIGTERM, then drains.
 ///
 /// Exits with 0 when everything was committed, with 1 when it wasn't or nothing could be started.
 /// A second signal ends it at once.

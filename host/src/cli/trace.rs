@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::str;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -16,11 +16,11 @@ use serde::Serialize;
 
 use crate::config::plan::Plan;
 use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
-use crate::event::{Event, header};
+use crate::event::{Event, header, moment};
 use crate::log::LogError;
 use crate::log::kafka::{Start, Tail};
 
-use super::host::Host;
+use super::host;
 
 /// How long no record may come before the broker counts as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,9 +48,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
-    let host = Host::new(args.url.as_deref(), plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let cluster = runtime.block_on(host.cluster(plan))?;
+    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
     let mut tail = cluster.tail(&topics, &Start::Beginning).into_diagnostic()?;
 
@@ -173,10 +172,7 @@ fn text(event: &Event, name: &str) -> Option<String> {
 }
 
 fn rfc3339(timestamp_ms: i64) -> Option<String> {
-    const YEAR_10000_MS: u64 = 253_402_300_800_000;
-    let since_epoch = u64::try_from(timestamp_ms).ok().filter(|ms| *ms < YEAR_10000_MS)?;
-    let time = SystemTime::UNIX_EPOCH + Duration::from_millis(since_epoch);
-    Some(humantime::format_rfc3339_millis(time).to_string())
+    Some(humantime::format_rfc3339_millis(moment(timestamp_ms)?).to_string())
 }
 
 fn table(hops: &[Hop]) -> String {

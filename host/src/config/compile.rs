@@ -4,25 +4,19 @@
 //! It goes on after a fault, with a stand-in value, so that it finds them all; the caller drops the plan
 //! when there were any.
 
+mod http;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Overrides;
 use super::document::{Document, Steps};
-use super::plan::{
-    Brokers, HandlerPlan, HttpPlan, KafkaPlan, LimitsPlan, MailPlan, Plan, ResourcePlan, RetryPlan, Secret,
-    SinkPlan,
-};
+use super::plan::{Brokers, HandlerPlan, KafkaPlan, LimitsPlan, MailPlan, Plan, RetryPlan, Secret, SinkPlan};
 use super::topology::{Topology, Use};
 use super::{raw, smtp, units};
-use crate::schema::{BadSchema, Schema};
-
-/// Paths of the HTTP side itself.
-const RESERVED_RESOURCES: [&str; 5] = ["healthz", "metrics", "openapi", "readyz", "status"];
 
 pub(super) fn compile(
     document: &mut Document,
@@ -136,7 +130,7 @@ impl Compiler<'_, '_> {
             subscribe,
             publish,
             env: secrets(handler.env),
-            retry: self.retry("handlers", name, handler.retry, Some(5)),
+            retry: self.retry("handlers", name, &handler.retry, handler.retry.attempts_of_handler()),
             limits: LimitsPlan {
                 memory: or(self.document, &at_limit("memory"), memory, 64 << 20),
                 time: or(self.document, &at_limit("time"), time, Duration::from_secs(1)),
@@ -165,11 +159,17 @@ impl Compiler<'_, '_> {
                 MailPlan::Folder(self.root.into())
             }
         };
-        if let Some(file) = sink.ca_file {
-            let file = self.root.join(file);
-            or(self.document, &at("ca_file"), std::fs::metadata(&file).map(drop).map_err(unreadable), ());
+        // An empty one is a variable that was left empty: "${SMTP_CA_FILE:-}".
+        if let Some(file) = sink.ca_file.filter(|file| !file.is_empty()) {
+            let pem = std::fs::read_to_string(self.root.join(file)).map_err(unreadable);
+            let ca =
+                pem.and_then(|pem| smtp::certificates(&pem).map_err(Into::into)).unwrap_or_else(|fault| {
+                    let help = "`ca_file` wants one or more certificates in PEM form".to_string();
+                    self.document.error_at_value(&at("ca_file"), fault, Some(help));
+                    Vec::new()
+                });
             match &mut mail {
-                MailPlan::Smtp(smtp) => smtp.ca_file = Some(file),
+                MailPlan::Smtp(smtp) => smtp.ca = ca,
                 MailPlan::Folder(_) => {}
             }
         }
@@ -181,22 +181,20 @@ impl Compiler<'_, '_> {
             subscribe,
             receipts,
             mail,
-            retry: self.retry("sinks", name, sink.retry, None),
+            retry: self.retry("sinks", name, &sink.retry, sink.retry.attempts_of_sink()),
             batch: sink.batch,
             shards: sink.shards,
             timeout: or(self.document, &at("timeout"), timeout, Duration::from_secs(30)),
         }
     }
 
-    fn retry(&mut self, kind: &str, name: &str, retry: raw::Retry, attempts: Option<u32>) -> RetryPlan {
-        let default = (Duration::from_millis(200), Duration::from_secs(30));
-        let backoff = retry.backoff.map_or(Ok(default), |backoff| units::backoff(&backoff));
+    fn retry(&mut self, kind: &str, name: &str, retry: &raw::Retry, attempts: raw::Attempts) -> RetryPlan {
+        let backoff = units::backoff(&retry.backoff);
         let (backoff_min, backoff_max) =
-            or(self.document, &[kind, name, "retry", "backoff"], backoff, default);
-        let attempts = match retry.attempts {
-            Some(raw::Attempts::Count(count)) => Some(count),
-            Some(raw::Attempts::Word(raw::Forever::Forever)) => None,
-            None => attempts,
+            or(self.document, &[kind, name, "retry", "backoff"], backoff, (Duration::ZERO, Duration::ZERO));
+        let attempts = match attempts {
+            raw::Attempts::Count(count) => Some(count),
+            raw::Attempts::Word(raw::Forever::Forever) => None,
         };
         RetryPlan { attempts, backoff_min, backoff_max }
     }
@@ -216,70 +214,6 @@ impl Compiler<'_, '_> {
             self.document.error_at_value(&path, message, Some("give it another `dead_letter` topic".into()));
         }
         topic
-    }
-
-    fn http(&mut self, http: raw::Http, dead_letters: &DeadLetters) -> HttpPlan {
-        let listen = http.listen.parse().map_err(|_| "not an IP address and port, as in \"127.0.0.1:8080\"");
-        let body_limit = units::size(&http.body_limit, 1, 64 << 20);
-        let timeout = |text: &str| units::duration(text, Duration::from_millis(10), Duration::from_secs(600));
-        let (header_timeout, body_timeout) = (timeout(&http.header_timeout), timeout(&http.body_timeout));
-        let document = &mut *self.document;
-        HttpPlan {
-            listen: or(document, &["http", "listen"], listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-            body_limit: or(document, &["http", "body_limit"], body_limit, 0),
-            header_timeout: or(document, &["http", "header_timeout"], header_timeout, Duration::ZERO),
-            body_timeout: or(document, &["http", "body_timeout"], body_timeout, Duration::ZERO),
-            resources: http
-                .resources
-                .into_iter()
-                .map(|(name, resource)| self.resource(name, resource, dead_letters))
-                .collect(),
-        }
-    }
-
-    fn resource(
-        &mut self,
-        name: String,
-        resource: raw::Resource,
-        dead_letters: &DeadLetters,
-    ) -> ResourcePlan {
-        let at = |key: &'static str| ["http", "resources", &name, key];
-        self.check_name(&["http", "resources", &name]);
-        if RESERVED_RESOURCES.contains(&name.as_str()) {
-            let message = format!("/{name} is Wasmill's own");
-            self.document.error_at_key(&["http", "resources", &name], message, None);
-        }
-        if resource.key.is_empty() {
-            self.document.error_at_value(&at("key"), "the property has no name".into(), None);
-        }
-        let topic = self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Published);
-        let view = match resource.view {
-            Some(view) => self.topology.mention_all(self.document, &at("view"), &view, Use::Read),
-            None => vec![self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Read)],
-        };
-        let schema = resource.schema.and_then(|file| match read_schema(&self.root.join(file)) {
-            Ok(schema) => Some(schema),
-            Err((message, help)) => {
-                self.document.error_at_value(&at("schema"), message, help.map(Into::into));
-                None
-            }
-        });
-        let mut after = Vec::new();
-        for (subscribe, dead_letter) in dead_letters {
-            let reads_it = subscribe.iter().any(|topic| view.contains(topic));
-            if reads_it && !view.contains(dead_letter) && !after.contains(*dead_letter) {
-                after.push((*dead_letter).clone());
-            }
-        }
-        ResourcePlan {
-            topic,
-            key: resource.key,
-            schema,
-            view,
-            dead_letters: after,
-            view_keys: resource.view_keys,
-            name,
-        }
     }
 
     fn check_name(&mut self, path: Steps) {
@@ -303,17 +237,4 @@ fn secrets(values: BTreeMap<String, raw::Scalar>) -> BTreeMap<String, Secret> {
 
 fn unreadable(error: std::io::Error) -> String {
     format!("can't read the file, which is looked for from the folder of pipeline.toml: {error}")
-}
-
-fn read_schema(path: &Path) -> Result<serde_json::Value, (String, Option<&'static str>)> {
-    let text = std::fs::read_to_string(path).map_err(|error| (unreadable(error), None))?;
-    let schema =
-        serde_json::from_str(&text).map_err(|error| (format!("the file is not JSON: {error}"), None))?;
-    match Schema::compile(&schema) {
-        Ok(_) => Ok(schema),
-        Err(bad @ BadSchema::Elsewhere(_)) => Err((format!("the file can't be used: {bad}"), bad.remedy())),
-        Err(bad @ BadSchema::Unfit(_)) => {
-            Err((format!("the file is not a JSON Schema: {bad}"), bad.remedy()))
-        }
-    }
 }

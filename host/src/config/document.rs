@@ -2,7 +2,6 @@
 //!
 //! Every later step names a value by its path; this one knows the path's place in the text.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -120,20 +119,24 @@ impl<'t> Document<'t> {
         self.problem(None, Severity::Error, message, help);
     }
 
-    /// Where each handler's component is named.
-    pub(super) fn components(&self) -> BTreeMap<Arc<str>, Range<usize>> {
-        let handlers = self.root.get_ref().get("handlers").and_then(|handlers| handlers.get_ref().as_table());
-        let names = handlers.into_iter().flat_map(|handlers| handlers.keys()).map(|name| &**name.get_ref());
-        names.filter_map(|name| Some((name.into(), self.place(&["handlers", name, "component"])?))).collect()
-    }
-
     pub(super) fn has_errors(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Error)
     }
 
+    /// Whether nothing is wrong with the value, its key and everything in it.
+    pub(super) fn is_sound(&self, path: Steps) -> bool {
+        let Some((key, value)) = self.find(path) else { return true };
+        let mut spans: Vec<_> = key.into_iter().collect();
+        collect_spans(value, &mut spans);
+        let errors = self.problems.iter().filter(|problem| problem.severity == Severity::Error);
+        !errors
+            .filter_map(|error| error.span.as_ref())
+            .any(|error| spans.iter().any(|span| span.start <= error.start && error.end <= span.end))
+    }
+
     /// The value itself, or its key where the value is a default or has no place of its own.
-    fn place(&self, path: Steps) -> Option<Range<usize>> {
-        let value = self.find(path).map(|(_, value)| value).filter(|span| !span.is_empty());
+    pub(super) fn place(&self, path: Steps) -> Option<Range<usize>> {
+        let value = self.find(path).map(|(_, value)| value.span()).filter(|span| !span.is_empty());
         value.or_else(|| self.key(path))
     }
 
@@ -142,7 +145,7 @@ impl<'t> Document<'t> {
         (1..=path.len()).rev().find_map(|length| self.find(&path[..length])?.0)
     }
 
-    fn find(&self, path: Steps) -> Option<(Option<Range<usize>>, Range<usize>)> {
+    fn find(&self, path: Steps) -> Option<(Option<Range<usize>>, &Spanned<DeValue<'t>>)> {
         let (first, rest) = path.split_first()?;
         let (key, mut value) = self.root.get_ref().get_key_value(*first)?;
         let mut key = Some(key.span());
@@ -160,7 +163,7 @@ impl<'t> Document<'t> {
                 | DeValue::Datetime(_) => return None,
             };
         }
-        Some((key, value.span()))
+        Some((key, value))
     }
 
     /// One and the same fault may show on two ways; it is told once.
@@ -174,6 +177,28 @@ impl<'t> Document<'t> {
         if !self.problems.iter().any(|told| told.span == span && told.message == message) {
             self.problems.push(Problem { message, help, severity, span, text: self.text.clone() });
         }
+    }
+}
+
+/// Those of the value and of all keys and values in it. A table's own says little: it may stand in pieces, and
+/// of `[a.b]` it is the header.
+fn collect_spans(value: &Spanned<DeValue<'_>>, spans: &mut Vec<Range<usize>>) {
+    match value.get_ref() {
+        DeValue::Table(table) => {
+            for (key, value) in table {
+                spans.push(key.span());
+                collect_spans(value, spans);
+            }
+        }
+        DeValue::Array(items) => {
+            spans.push(value.span());
+            items.iter().for_each(|item| collect_spans(item, spans));
+        }
+        DeValue::String(_)
+        | DeValue::Integer(_)
+        | DeValue::Float(_)
+        | DeValue::Boolean(_)
+        | DeValue::Datetime(_) => spans.push(value.span()),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! In steps, each on the whole file and each reporting everything it finds: parse (`document`), replace
 //! `${…}` (`interpolate`), check the structure against the schema of the raw types (`structure`),
-//! then compile the plan (`compile`). A later step runs only on what an earlier one found sound.
+//! then compile the plan (`compile`). A later step sees what the earlier ones found sound (`prune`), so that
+//! all is told at once; a plan comes out only when there were no errors at all.
 
 mod compile;
 mod document;
@@ -11,6 +12,7 @@ pub mod plan;
 mod problem;
 #[cfg(test)]
 mod properties;
+mod prune;
 mod raw;
 mod schema;
 mod smtp;
@@ -25,7 +27,7 @@ use std::sync::Arc;
 
 use miette::Severity;
 
-pub use problem::{ConfigErrors, Places, Problem};
+pub use problem::{ConfigErrors, Places, Problem, Sound};
 pub use schema::schema;
 
 use document::{Document, Surroundings};
@@ -49,6 +51,17 @@ pub struct Loaded {
     pub places: Places,
 }
 
+impl Loaded {
+    /// For who knows better than this room: the plan can't be run, for these reasons.
+    pub fn refused(self, problems: Vec<Problem>) -> ConfigErrors {
+        let Self { plan: Plan { handlers, kafka, .. }, warnings, places } = self;
+        let sound = Sound { handlers, kafka_properties: kafka.properties };
+        let mut errors = ConfigErrors { errors: Vec::new(), warnings, sound, places };
+        errors.add(problems);
+        errors
+    }
+}
+
 /// Reads pipeline.toml, the files it refers to and the process's environment.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
     match std::fs::read_to_string(path) {
@@ -58,7 +71,13 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErrors> 
             let mut document = Document::parse(&source);
             let help = "run from the pipeline's folder, or name the file with --config".to_string();
             document.error_elsewhere(format!("can't read {}: {error}", path.display()), Some(help));
-            Err(errors(&source, document.problems))
+            let (errors, warnings) = sorted(document.problems);
+            Err(ConfigErrors {
+                errors,
+                warnings,
+                sound: Sound::default(),
+                places: Places { text: source.clone() },
+            })
         }
     }
 }
@@ -73,14 +92,21 @@ pub fn parse(
     let source = Arc::new(Text::new(path.display().to_string(), text));
     let mut document = Document::parse(&source);
     let plan = (!document.has_errors()).then(|| build(&mut document, path, env, overrides)).flatten();
-    let places = Places { text: source.clone(), components: document.components() };
-    let ConfigErrors { name, errors, warnings } = errors(&source, document.problems);
+    let places = Places { text: source.clone() };
     match plan {
-        Some(plan) if errors.is_empty() => Ok(Loaded { plan, warnings, places }),
-        Some(_) | None => Err(ConfigErrors { name, errors, warnings }),
+        Some(plan) if !document.has_errors() => {
+            let (_none, warnings) = sorted(document.problems);
+            Ok(Loaded { plan, warnings, places })
+        }
+        plan => {
+            let sound = plan.map(|plan| prune::sound(&document, plan)).unwrap_or_default();
+            let (errors, warnings) = sorted(document.problems);
+            Err(ConfigErrors { errors, warnings, sound, places })
+        }
     }
 }
 
+/// The plan, as far as it goes: when there are errors, of what has none.
 fn build(
     document: &mut Document,
     path: &Path,
@@ -95,13 +121,22 @@ fn build(
         }
     };
     let root = absolute.parent().unwrap_or(&absolute);
-    let values = document.values(&Surroundings { env, root });
+    let mut values = document.values(&Surroundings { env, root });
     structure::check(document, &values, &schema());
-    if document.has_errors() {
-        return None;
+    let pruned = document.has_errors();
+    if pruned {
+        prune::prune(document, &mut values);
     }
     match serde_json::from_value(values) {
-        Ok(pipeline) => Some(compile::compile(document, pipeline, root, overrides)),
+        Ok(pipeline) => {
+            let plan = compile::compile(document, pipeline, root, overrides);
+            if pruned {
+                // Who writes and reads what can't be told from a part.
+                document.problems.retain(|problem| problem.severity == Severity::Error);
+            }
+            Some(plan)
+        }
+        Err(_) if pruned => None,
         // serde's own words might quote a secret.
         Err(_) => {
             document.error_elsewhere(
@@ -113,8 +148,8 @@ fn build(
     }
 }
 
-fn errors(source: &Text, mut problems: Vec<Problem>) -> ConfigErrors {
+/// The errors and the warnings, in the file's order.
+fn sorted(mut problems: Vec<Problem>) -> (Vec<Problem>, Vec<Problem>) {
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-    let (errors, warnings) = problems.into_iter().partition(|problem| problem.severity == Severity::Error);
-    ConfigErrors { name: source.name.clone(), errors, warnings }
+    problems.into_iter().partition(|problem| problem.severity == Severity::Error)
 }

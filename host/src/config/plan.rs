@@ -1,14 +1,19 @@
 //! The plan: pipeline.toml, validated and complete. The only form of it that the runtime sees.
 //!
 //! Every default is filled in, every path is absolute, every reference is resolved; a `Plan` that
-//! exists can be run.
+//! exists can be run. What only Kafka's client library and the linker can tell, of properties and of
+//! components, every verb has asked them before it runs one.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use lettre::transport::smtp::client::Certificate;
+
+use crate::schema::Schema;
 
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -73,8 +78,8 @@ pub struct ResourcePlan {
     pub topic: Arc<str>,
     /// The top-level string property of the body that is the record's key and the id in the path.
     pub key: String,
-    /// The JSON Schema that bodies must satisfy, parsed.
-    pub schema: Option<serde_json::Value>,
+    /// What bodies must satisfy.
+    pub schema: Option<Arc<Schema>>,
     /// The topics whose latest record per key GET shows, in this order.
     pub view: Vec<Arc<str>>,
     /// Where those end who fail on the way: of every handler and sink that reads a topic of the view. GET shows
@@ -159,8 +164,15 @@ pub struct SmtpPlan {
     pub port: u16,
     pub encryption: SmtpEncryption,
     pub credentials: Option<(String, Secret)>,
-    /// A CA certificate (PEM) to trust besides the system's.
-    pub ca_file: Option<PathBuf>,
+    /// To trust besides the system's; what `ca_file` holds.
+    pub ca: Vec<Certificate>,
+}
+
+impl SmtpPlan {
+    /// What is sent there doesn't leave the machine, encrypted or not.
+    pub fn is_local(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,9 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 use thiserror::Error;
 
+use super::document::{Document, Steps};
+use super::plan::{HandlerPlan, Secret};
+
 /// One thing to mend. Its texts never hold a value that came from the environment or a file: excerpts
 /// are of the file as written, where only the placeholder stands.
 #[derive(Clone, Debug, Error)]
@@ -71,11 +74,10 @@ impl Diagnostic for Problem {
     }
 }
 
-/// Where pipeline.toml names each handler's component, for faults that only show when it is linked.
-#[derive(Debug)]
+/// pipeline.toml, for faults that show only to those who know more than it: a linker, a client library.
+#[derive(Clone, Debug)]
 pub struct Places {
     pub(super) text: Arc<Text>,
-    pub(super) components: BTreeMap<Arc<str>, Range<usize>>,
 }
 
 impl Places {
@@ -87,24 +89,54 @@ impl Places {
             .filter_map(|f| f.help())
             .map(|help| help.to_string())
             .collect();
-        Problem {
-            message: format!("`{handler}`: {fault}"),
-            help: (!helps.is_empty()).then(|| helps.join("\n")),
-            severity: Severity::Error,
-            span: self.components.get(handler).cloned(),
-            text: self.text.clone(),
-        }
+        let help = (!helps.is_empty()).then(|| helps.join("\n"));
+        self.problem(&["handlers", handler, "component"], format!("`{handler}`: {fault}"), help)
     }
+
+    /// A problem of one of `kafka.properties`, or of one that is missing there.
+    pub fn kafka_property(&self, name: &str, message: String, help: String) -> Problem {
+        self.problem(&["kafka", "properties", name], message, Some(help))
+    }
+
+    fn problem(&self, path: Steps, message: String, help: Option<String>) -> Problem {
+        let span = Document::parse(&self.text).place(path);
+        Problem { message, help, severity: Severity::Error, span, text: self.text.clone() }
+    }
+}
+
+/// What has no error in a file that has some: others may look for more, so that all is told at once. Nothing of
+/// it is ever run.
+#[derive(Debug, Default)]
+pub struct Sound {
+    pub handlers: Vec<HandlerPlan>,
+    pub kafka_properties: BTreeMap<String, Secret>,
 }
 
 /// Every error of a pipeline.toml, in the order of the file.
 #[derive(Debug, Error)]
-#[error("{name} has {}", count(errors.len()))]
+#[error("{} has {}", places.text.name, count(errors.len()))]
 pub struct ConfigErrors {
-    pub(super) name: String,
     pub errors: Vec<Problem>,
     /// What else is doubtful, as far as the errors let one see.
     pub warnings: Vec<Problem>,
+    pub sound: Sound,
+    pub places: Places,
+}
+
+impl ConfigErrors {
+    /// Adds what others found, unless its place is known to be at fault.
+    pub fn add(&mut self, problems: Vec<Problem>) {
+        for problem in problems {
+            let known = self.errors.iter().any(|error| match (&error.span, &problem.span) {
+                (Some(error), Some(span)) => span.start <= error.start && error.end <= span.end,
+                (Some(_) | None, _) => false,
+            });
+            if !known {
+                self.errors.push(problem);
+            }
+        }
+        self.errors.sort_by_key(|error| error.span.as_ref().map(|span| span.start));
+    }
 }
 
 impl Diagnostic for ConfigErrors {

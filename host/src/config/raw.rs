@@ -1,5 +1,6 @@
 //! pipeline.toml as it is written: the one place that says which keys exist, of which type, with which
-//! default.
+//! default. A default that depends on something else (the folder's name, the host's, the broker, another key) is
+//! said here in words and filled in by `compile`.
 //!
 //! The doc comments are what users read: schemars turns these types into schemas/pipeline.schema.json,
 //! which editors complete from, which the loader checks the file against, and whose descriptions
@@ -37,7 +38,7 @@ pub(super) struct Pipeline {
 }
 
 /// The brokers, and what new topics look like.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Kafka {
     /// "host:9092,host:9092", or "embedded" for an in-memory broker inside the process, which is for
@@ -47,14 +48,27 @@ pub(super) struct Kafka {
     /// outlive restarts and differ between processes.
     pub(super) instance: Option<String>,
     /// Partitions of the topics that Wasmill creates: from 1 to 10000, 3 by default.
+    #[serde(default = "default_partitions")]
     #[schemars(range(min = 1, max = 10_000))]
-    pub(super) partitions: Option<i32>,
+    pub(super) partitions: i32,
     /// Replicas of the topics that Wasmill creates: from 1 to 100, the broker's own default if not given.
     #[schemars(range(min = 1, max = 100))]
     pub(super) replication: Option<i32>,
     /// librdkafka properties for every client: security.protocol, sasl.mechanism, ssl.ca.location, …
     #[serde(default)]
     pub(super) properties: BTreeMap<String, Scalar>,
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: None,
+            instance: None,
+            partitions: default_partitions(),
+            replication: None,
+            properties: BTreeMap::new(),
+        }
+    }
 }
 
 /// How Wasmill creates one topic when it is missing. A topic that exists stays as it is.
@@ -103,6 +117,7 @@ pub(super) struct Resource {
     /// The file of a JSON Schema that bodies must satisfy.
     pub(super) schema: Option<String>,
     /// The topics whose latest record GET shows for each key, in this order; `topic` alone by default.
+    /// After them it shows the dead letters of the handlers and sinks that read them.
     pub(super) view: Option<Vec<String>>,
     /// How many keys the view remembers, from 1 to 10000000; beyond it the least recently updated go.
     #[serde(default = "default_view_keys")]
@@ -140,24 +155,42 @@ pub(super) struct Handler {
 }
 
 /// What happens after a failure that may pass.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
     /// Tries in all, the first one included, from 1 to 1000000; or "forever". Then the event becomes a
     /// dead letter. 5 by default for a handler, "forever" for a sink.
     pub(super) attempts: Option<Attempts>,
-    /// The first and the longest wait between two tries, as "200ms..30s"; it doubles in between.
-    pub(super) backoff: Option<String>,
+    /// The first and the longest wait between two tries, from "1ms" to "1h", "200ms..30s" by default; it
+    /// doubles in between.
+    #[serde(default = "default_backoff")]
+    pub(super) backoff: String,
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+impl Default for Retry {
+    fn default() -> Self {
+        Self { attempts: None, backoff: default_backoff() }
+    }
+}
+
+impl Retry {
+    pub(super) fn attempts_of_handler(&self) -> Attempts {
+        self.attempts.unwrap_or(Attempts::Count(5))
+    }
+
+    pub(super) fn attempts_of_sink(&self) -> Attempts {
+        self.attempts.unwrap_or(Attempts::Word(Forever::Forever))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum Attempts {
     Count(#[schemars(range(min = 1, max = 1_000_000))] u32),
     Word(Forever),
 }
 
-#[derive(Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Forever {
     Forever,
@@ -235,6 +268,14 @@ impl Scalar {
             Self::Boolean(yes) => yes.to_string(),
         }
     }
+}
+
+fn default_partitions() -> i32 {
+    3
+}
+
+fn default_backoff() -> String {
+    "200ms..30s".into()
 }
 
 fn default_listen() -> String {

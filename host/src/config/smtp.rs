@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use lettre::transport::smtp::client::Certificate;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
@@ -39,19 +40,32 @@ pub(super) fn parse(
         Host::Ipv4(address) => address.to_string(),
         Host::Ipv6(address) => address.to_string(),
     };
-    let is_local = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    if credentials.is_some() && encryption == SmtpEncryption::Opportunistic && !is_local {
-        return Err((
-            "the password could travel in the clear".into(),
-            "demand encryption: smtps://…, or smtp://…?tls=required",
-        ));
-    }
     let port = url.port().unwrap_or(match encryption {
         SmtpEncryption::Opportunistic => 25,
         SmtpEncryption::StartTls => 587,
         SmtpEncryption::Tls => 465,
     });
-    Ok(MailPlan::Smtp(SmtpPlan { host, port, encryption, credentials, ca_file: None }))
+    let plan = SmtpPlan { host, port, encryption, credentials, ca: Vec::new() };
+    if plan.credentials.is_some() && encryption == SmtpEncryption::Opportunistic && !plan.is_local() {
+        return Err((
+            "the password could travel in the clear".into(),
+            "demand encryption: smtps://…, or smtp://…?tls=required",
+        ));
+    }
+    Ok(MailPlan::Smtp(plan))
+}
+
+/// Every certificate of a PEM file; an error when there is none, or a broken one.
+pub(super) fn certificates(pem: &str) -> Result<Vec<Certificate>, &'static str> {
+    const END: &str = "-----END CERTIFICATE-----";
+    // One at a time: of several in one piece only the first would count.
+    let certificates: Vec<_> = pem
+        .split_inclusive(END)
+        .filter(|one| one.ends_with(END))
+        .map(|one| Certificate::from_pem(one.as_bytes()))
+        .collect::<Result<_, _>>()
+        .map_err(|_broken| "the file holds a broken certificate")?;
+    if certificates.is_empty() { Err("the file holds no certificate") } else { Ok(certificates) }
 }
 
 fn encryption(url: &Url) -> Result<SmtpEncryption, Fault> {

@@ -129,6 +129,15 @@ fn mail_urls_say_how_the_connection_is_encrypted() {
 }
 
 #[test]
+fn every_certificate_of_a_ca_file_counts() {
+    let ca = include_str!("../../tests/config/ca.pem");
+    assert_eq!(smtp::certificates(&format!("# one\n{ca}\n# and another\n{ca}")).unwrap().len(), 2);
+    let with_a_broken_one = ca.replace("-----END", "!-----END");
+    assert!(smtp::certificates(&format!("{ca}{with_a_broken_one}")).is_err());
+    assert!(smtp::certificates("").is_err());
+}
+
+#[test]
 fn units_and_names_are_read_as_people_write_them() {
     let (ms, hour) = (Duration::from_millis(1), Duration::from_secs(3600));
     for (text, millis) in [("250 ms", 250), ("250ms", 250), ("1m 30s", 90_000), ("5 min", 300_000)] {

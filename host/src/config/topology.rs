@@ -93,7 +93,7 @@ impl Topology {
             .into_iter()
             .map(|(name, uses)| {
                 let own = settings.get(&*name);
-                let partitions = own.and_then(|own| own.partitions).or(kafka.partitions).unwrap_or(3);
+                let partitions = own.and_then(|own| own.partitions).unwrap_or(kafka.partitions);
                 // -1 leaves it to the broker's default.replication.factor (KIP-464).
                 let replication = own.and_then(|own| own.replication).or(kafka.replication).unwrap_or(-1);
                 let dead_letters = uses.iter().any(|(r#use, _)| *r#use == Use::DeadLetters);

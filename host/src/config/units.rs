@@ -49,7 +49,7 @@ pub(super) fn topic(name: &str) -> Result<(), &'static str> {
     }
 }
 
-/// A name of a handler, sink, resource or pipeline: part of paths, groups and metrics.
+/// A name of a handler, sink, resource or pipeline: part of paths, groups and topics.
 pub(super) fn name(name: &str) -> Result<(), &'static str> {
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match name {

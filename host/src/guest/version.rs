@@ -19,7 +19,7 @@ use super::store::State;
 /// Bytes of a WebAssembly page.
 const PAGE: usize = 64 * 1024;
 
-/// Ready to be instantiated; cheap to clone. Handlers share it, and replace it between two batches.
+/// Ready to be instantiated; cheap to clone: the shards of a handler share it.
 #[derive(Clone)]
 pub struct Version {
     inner: Arc<Inner>,

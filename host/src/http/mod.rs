@@ -14,6 +14,7 @@ mod openapi;
 mod probes;
 mod problem;
 mod recent;
+mod refusal;
 mod representation;
 mod request;
 mod resources;
@@ -35,11 +36,9 @@ use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
-use thiserror::Error;
 
 use crate::config::plan::HttpPlan;
 use crate::log::Publish;
-use crate::schema::{BadSchema, Schema};
 use crate::status::Status;
 
 pub use server::serve;
@@ -60,17 +59,10 @@ pub struct App {
     max_connections: usize,
 }
 
-#[derive(Debug, Error)]
-#[error("the schema of resource {resource}: {reason}")]
-pub struct AppError {
-    pub resource: String,
-    pub reason: BadSchema,
-}
-
 impl App {
     /// The view is the other half: the caller reads [`View::topics`] from their beginnings and feeds it.
     /// Until it says that the view has caught up, the ingress holds back what would need to know the past.
-    pub fn new(plan: &HttpPlan, status: Status, publisher: impl Publish) -> Result<(Self, View), AppError> {
+    pub fn new(plan: &HttpPlan, status: Status, publisher: impl Publish) -> (Self, View) {
         let view = View::new(&plan.resources);
         let ingress =
             Arc::new(Ingress::new(Arc::new(publisher), view.clone(), status.clone(), plan.body_timeout));
@@ -82,16 +74,9 @@ impl App {
             .route("/status", get(probes::status).with_state((status, view.clone())))
             .route("/openapi.json", get(move || async move { axum::Json(description) }));
         for (index, resource) in plan.resources.iter().enumerate() {
-            let schema = resource
-                .schema
-                .as_ref()
-                .map(Schema::compile)
-                .transpose()
-                .map_err(|reason| AppError { resource: resource.name.clone(), reason })?;
             router = router.merge(resources::routes(Resource {
                 index,
                 plan: resource.clone(),
-                schema,
                 body_limit: plan.body_limit,
                 body_timeout: plan.body_timeout,
                 ingress: ingress.clone(),
@@ -115,7 +100,7 @@ impl App {
             write_timeout: Duration::from_secs(30),
             max_connections: 1024,
         };
-        Ok((app, view))
+        (app, view)
     }
 }
 

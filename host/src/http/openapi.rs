@@ -1,5 +1,7 @@
 //! `/openapi.json`: the API as OpenAPI 3.1, made from the plan.
 
+mod shapes;
+
 use serde_json::{Map, Value, json};
 
 use super::resources::MAX_LIMIT;
@@ -15,7 +17,7 @@ pub(super) fn describe(plan: &HttpPlan) -> Value {
         paths.insert(format!("/{name}/{{id}}"), item(resource));
     }
     probes(&mut paths);
-    shared_schemas(&mut schemas);
+    shapes::add(&mut schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -153,96 +155,11 @@ fn probes(paths: &mut Map<String, Value>) {
     }
 }
 
-/// Names with a dot can't be resources.
-fn shared_schemas(schemas: &mut Map<String, Value>) {
-    let place = json!({
-        "partition": { "type": "integer" }, "offset": { "type": "integer" },
-        "timestamp_ms": { "type": "integer", "description": "Since the Unix epoch." },
-    });
-    let accepted = json!({
-        "type": "object",
-        "description": "The newest record that the broker has taken and the view has not read back yet.",
-        "properties": {
-            "topic": { "type": "string" }, "partition": { "type": "integer" }, "offset": { "type": "integer" },
-        },
-        "required": ["topic", "partition", "offset"],
-    });
-    let headers = json!({ "type": "object", "additionalProperties": { "type": "string" } });
-    let with = |more: Value| {
-        let mut properties = place.as_object().cloned().unwrap_or_default();
-        properties.extend(more.as_object().cloned().unwrap_or_default());
-        json!({ "type": "object", "properties": properties, "required": ["partition", "offset", "timestamp_ms"] })
-    };
-    let record = with(json!({
-        "payload": { "description": "When it is JSON." },
-        "payload_text": { "type": "string", "description": "When it is text but not JSON." },
-        "payload_base64": { "type": "string", "contentEncoding": "base64" },
-        "tombstone": { "const": true, "description": "When there is none." },
-        "headers": headers,
-    }));
-    let step = with(json!({ "topic": { "type": "string" }, "headers": headers }));
-    schemas.insert(
-        "wasmill.View".into(),
-        json!({
-            "type": "object",
-            "required": ["id", "latest", "history", "history_dropped", "complete"],
-            "properties": {
-                "id": { "type": "string" },
-                "latest": { "type": "object", "description": "By topic.", "additionalProperties": record },
-                "history": { "type": "array", "description": "By time.", "items": step },
-                "history_dropped": { "type": "integer", "minimum": 0 },
-                "accepted": accepted,
-                "complete": { "type": "boolean", "description": "Whether this is all that the topics have." },
-            },
-        }),
-    );
-    schemas.insert(
-        "wasmill.Page".into(),
-        json!({
-            "type": "object",
-            "required": ["items", "next", "complete"],
-            "properties": {
-                "items": { "type": "array", "items": {
-                    "type": "object",
-                    "required": ["id", "updated_ms", "topics"],
-                    "properties": {
-                        "id": { "type": "string" },
-                        "updated_ms": { "type": "integer" },
-                        "topics": { "type": "object", "additionalProperties": with(json!({})) },
-                        "accepted": accepted,
-                    },
-                } },
-                "next": { "type": ["string", "null"], "description": "The next page's path." },
-                "complete": { "type": "boolean" },
-                "incomplete_because": { "type": "array", "items": { "type": "string" } },
-            },
-        }),
-    );
-    schemas.insert(
-        "wasmill.Problem".into(),
-        json!({
-            "type": "object",
-            "required": ["type", "title", "status"],
-            "properties": {
-                "type": { "type": "string", "format": "uri" },
-                "title": { "type": "string" },
-                "status": { "type": "integer" },
-                "detail": { "type": "string" },
-                "errors": { "type": "array", "items": {
-                    "type": "object",
-                    "required": ["pointer", "detail"],
-                    "properties": { "pointer": { "type": "string" }, "detail": { "type": "string" } },
-                } },
-            },
-        }),
-    );
-}
-
 /// The resource's schema as a component. Its key need not be in the body, and its references start from this
 /// document now.
 fn body_schema(resource: &ResourcePlan) -> Value {
     let key = &resource.key;
-    let Some(mut schema) = resource.schema.clone() else {
+    let Some(mut schema) = resource.schema.as_ref().map(|schema| schema.source().clone()) else {
         return json!({ "type": "object", "properties": { key: { "type": "string" } } });
     };
     move_references(&mut schema, &format!("#/components/schemas/{}", resource.name));

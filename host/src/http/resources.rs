@@ -18,16 +18,16 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
 use super::idempotency::fingerprint;
-use super::ingress::{Ingress, Submission, SubmitError, check_id, derived_id};
+use super::ingress::{Ingress, Submission, check_id, derived_id};
 use super::problem::Problem;
+use super::refusal::refusal;
 use super::representation;
 use super::request::{check_content_type, idempotency_key, path_id, read_body};
 use super::view::{Lookup, View};
 use super::{json, now_us, trace_context};
 use crate::config::plan::ResourcePlan;
 use crate::event::{Header, Record, headers};
-use crate::log::PublishError;
-use crate::schema::{Fault, Schema};
+use crate::schema::Fault;
 
 /// On published records: `POST` or `PUT`, for handlers to whom that is a difference.
 pub(super) const HTTP_METHOD: &str = "http-method";
@@ -38,7 +38,6 @@ pub(super) const MAX_LIMIT: usize = 1000;
 pub(super) struct Resource {
     pub(super) index: usize,
     pub(super) plan: ResourcePlan,
-    pub(super) schema: Option<Schema>,
     pub(super) body_limit: usize,
     pub(super) body_timeout: Duration,
     pub(super) ingress: Arc<Ingress>,
@@ -184,10 +183,7 @@ impl Resource {
         idempotency_key: Option<&str>,
     ) -> Result<(String, Bytes), Problem> {
         let key = &self.plan.key;
-        let at_key = |detail: String| Fault {
-            pointer: format!("/{}", key.replace('~', "~0").replace('/', "~1")),
-            detail,
-        };
+        let at_key = |detail| Fault::of_property(key, detail);
         let Some(object) = parsed.as_object_mut() else {
             let fault = Fault { pointer: String::new(), detail: "must be an object".into() };
             return Err(Problem::faults(&[fault]));
@@ -196,12 +192,12 @@ impl Resource {
         let mut faults = Vec::new();
         let id = match (object.get(key), path_id) {
             (Some(Value::String(id)), Some(path_id)) if *id != path_id => {
-                faults.push(at_key("must be the id in the path".into()));
+                faults.push(at_key("must be the id in the path"));
                 path_id
             }
             (Some(Value::String(id)), _) => id.clone(),
             (Some(_), _) => {
-                faults.push(at_key("must be a string".into()));
+                faults.push(at_key("must be a string"));
                 String::new()
             }
             (None, path_id) => {
@@ -218,9 +214,9 @@ impl Resource {
         if faults.is_empty()
             && let Err(reason) = check_id(&id)
         {
-            faults.push(at_key(reason.into()));
+            faults.push(at_key(reason));
         }
-        if let Some(schema) = &self.schema {
+        if let Some(schema) = &self.plan.schema {
             // The id's own faults are said already, more to the point.
             let own = faults.clone();
             faults.extend(
@@ -245,62 +241,6 @@ fn record_headers(method: &Method, request: &HeaderMap, idempotency_key: Option<
     ];
     record.extend(idempotency_key.map(|key| Header::new(headers::IDEMPOTENCY_KEY, key)));
     record
-}
-
-/// What the broker said goes to the log, not to the client: it may name hosts and users.
-fn refusal(error: SubmitError) -> Problem {
-    match &error {
-        SubmitError::Publish(PublishError::Overloaded)
-        | SubmitError::KeyTaken
-        | SubmitError::Rebuilding
-        | SubmitError::Away => {
-            tracing::debug!(%error, "a request was not accepted");
-        }
-        SubmitError::Publish(_) => tracing::warn!(%error, "a request was not accepted"),
-    }
-    match error {
-        SubmitError::Publish(PublishError::Unavailable(_)) => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "unknown-outcome",
-            "The broker did not acknowledge in time",
-        )
-        .detail(
-            "The record may have been written or not. Repeating the request with the same Idempotency-Key and \
-             body is safe; without one, or with another, it may have its effect twice.",
-        )
-        .retry_after(5),
-        SubmitError::Publish(PublishError::TooLarge(_)) => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "record-too-large", "The broker takes no record this large")
-                .detail("Nothing was published.")
-        }
-        SubmitError::Publish(PublishError::Overloaded) => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much is on its way to the broker")
-                .detail("Nothing was published.")
-                .retry_after(1)
-        }
-        SubmitError::Publish(PublishError::Refused(_)) => {
-            Problem::new(StatusCode::BAD_GATEWAY, "refused", "The broker refused the record")
-                .detail("Nothing was published. The host's log says why.")
-        }
-        SubmitError::KeyTaken => Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "idempotency-key-reused",
-            "This Idempotency-Key belongs to another request",
-        )
-        .detail("Its first request had another method, id or body. Take a new key for a new request."),
-        SubmitError::Away => {
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "broker-away", "The broker can't be reached")
-                .detail("Nothing was published.")
-                .retry_after(5)
-        }
-        SubmitError::Rebuilding => Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "rebuilding",
-            "Idempotency keys are still being read back from the topics",
-        )
-        .detail("Nothing was published. Whether this request is a repetition isn't known yet.")
-        .retry_after(2),
-    }
 }
 
 /// A path segment or a query value.

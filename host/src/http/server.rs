@@ -28,7 +28,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 
 /// Serves until `shutdown` completes, then answers what is under way, for `DRAIN` at most, and closes.
 /// Records on their way to the broker are waited for as well, also those whose clients have gone.
-pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) -> io::Result<()> {
+pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output = ()>) {
     let slots = Arc::new(Semaphore::new(app.max_connections));
     let graceful = GracefulShutdown::new();
     // Owns every connection's task: dropping it ends them.
@@ -74,7 +74,6 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("requests were still under way {} s into the shutdown: cut off", DRAIN.as_secs());
     }
-    Ok(())
 }
 
 /// A slot first, so that a full house leaves clients in the backlog instead of accepting to refuse.

@@ -4,8 +4,7 @@
 //! values come from events and are never trusted: a control character in one rejects the event, before
 //! any library gets to fold or encode it.
 
-use std::fmt::Write;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use lettre::Message;
 use lettre::address::AddressError;
@@ -15,7 +14,7 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::event::{Event, Position};
+use crate::event::{Event, Position, moment};
 
 /// A mail that is ready to go.
 #[derive(Debug)]
@@ -103,7 +102,7 @@ fn message_id(position: &Position, timestamp_ms: Option<i64>, group: &str) -> St
     for byte in format!("{topic}.{partition}.{offset}{timestamp}@{group}").bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'@' => id.push(byte.into()),
-            other => write!(id, "%{other:02X}").expect("a String takes all"),
+            other => id.push_str(&format!("%{other:02X}")),
         }
     }
     id
@@ -111,11 +110,7 @@ fn message_id(position: &Position, timestamp_ms: Option<i64>, group: &str) -> St
 
 /// When the event was made. Now, where the record does not say or says what no calendar holds.
 fn date(timestamp_ms: Option<i64>) -> SystemTime {
-    const YEAR_10000_MS: u64 = 253_402_300_800_000;
-    timestamp_ms
-        .and_then(|ms| u64::try_from(ms).ok())
-        .filter(|ms| *ms < YEAR_10000_MS)
-        .map_or_else(SystemTime::now, |ms| SystemTime::UNIX_EPOCH + Duration::from_millis(ms))
+    timestamp_ms.and_then(moment).unwrap_or_else(SystemTime::now)
 }
 
 fn string<'a>(fields: &'a Map<String, Value>, field: &'static str) -> Result<Option<&'a str>, Fault> {
@@ -146,7 +141,8 @@ fn address(fields: &Map<String, Value>, field: &'static str) -> Result<Option<Ma
 fn body(text: &str) -> Body {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     if text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') {
-        Body::new_with_encoding(text, ContentTransferEncoding::Base64).expect("base64 encodes anything")
+        // It takes any text; of one that it didn't, lettre would find an encoding.
+        Body::new_with_encoding(text, ContentTransferEncoding::Base64).unwrap_or_else(Body::new)
     } else {
         Body::new(text)
     }

@@ -48,12 +48,6 @@ pub enum MailError {
     #[error("the mail folder {} can't be made: {source}", path.display())]
     #[diagnostic(help("give the sink's `smtp` a folder that this user may write to"))]
     Folder { path: PathBuf, source: std::io::Error },
-    #[error("the CA file {} can't be read: {source}", path.display())]
-    #[diagnostic(help("`ca_file` of the sink wants the path of one or more certificates in PEM form"))]
-    CaFile { path: PathBuf, source: std::io::Error },
-    #[error("the CA file {} holds no usable certificate{reason}", path.display())]
-    #[diagnostic(help("`ca_file` of the sink wants one or more certificates in PEM form"))]
-    CaCertificate { path: PathBuf, reason: String },
     #[error("TLS can't be set up: {0}")]
     Tls(lettre::transport::smtp::Error),
     #[error("the mail sender's event loop can't start: {0}")]

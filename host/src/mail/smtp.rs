@@ -5,14 +5,11 @@
 //! never held against the mail: only a permanent reply to the mail itself refuses it.
 
 use std::fmt::Display;
-use std::fs;
-use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
-use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, TlsParameters};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
@@ -48,7 +45,9 @@ impl Smtp {
 
     /// The answer is the server's last reply. After any failure the next mail gets a new connection.
     pub(super) fn send(&mut self, mail: &Mail) -> Result<String, Undelivered> {
-        let runtime = self.runtime.take().expect("only drop leaves it empty");
+        let Some(runtime) = &self.runtime else {
+            return Err(Undelivered::Blocked("the sender is being closed".into()));
+        };
         let kept = self.connection.take();
         // lettre's own timeout covers the connect alone. When ours is over, the connection goes with
         // the future: nobody can know what the server makes of it.
@@ -61,7 +60,6 @@ impl Smtp {
             })
             .await
         });
-        self.runtime = Some(runtime);
 
         let (connection, reply) = sent.unwrap_or_else(|_elapsed| {
             let timeout = humantime::format_duration(self.timeout);
@@ -121,7 +119,7 @@ impl Smtp {
 
     async fn login(&self, connection: &mut AsyncSmtpConnection) -> Result<(), Undelivered> {
         let Some((user, password)) = &self.plan.credentials else { return Ok(()) };
-        if !connection.is_encrypted() && !is_loopback(&self.plan.host) {
+        if !connection.is_encrypted() && !self.plan.is_local() {
             return Err(Undelivered::Blocked(format!(
                 "{} offers no TLS and credentials are not sent in clear text: use smtps://, or a server with \
                  STARTTLS",
@@ -189,33 +187,14 @@ fn fate(error: Error) -> Undelivered {
 /// many a local relay has one. With credentials to protect, or a CA given, certificates are checked.
 fn tls_parameters(plan: &SmtpPlan) -> Result<TlsParameters, MailError> {
     let unverified = match plan.encryption {
-        SmtpEncryption::Opportunistic => plan.credentials.is_none() && plan.ca_file.is_none(),
+        SmtpEncryption::Opportunistic => plan.credentials.is_none() && plan.ca.is_empty(),
         SmtpEncryption::StartTls | SmtpEncryption::Tls => false,
     };
     let mut tls = TlsParameters::builder(plan.host.clone())
         .dangerous_accept_invalid_certs(unverified)
         .dangerous_accept_invalid_hostnames(unverified);
-    if let Some(path) = &plan.ca_file {
-        for certificate in ca_certificates(path)? {
-            tls = tls.add_root_certificate(certificate);
-        }
+    for certificate in &plan.ca {
+        tls = tls.add_root_certificate(certificate.clone());
     }
     tls.build().map_err(MailError::Tls)
-}
-
-fn ca_certificates(path: &Path) -> Result<Vec<Certificate>, MailError> {
-    const END: &str = "-----END CERTIFICATE-----";
-    let unusable = |reason: String| MailError::CaCertificate { path: path.into(), reason };
-    let pem = fs::read_to_string(path).map_err(|source| MailError::CaFile { path: path.into(), source })?;
-    // One at a time: of several in one piece only the first would count.
-    let certificates: Vec<_> = pem
-        .split_inclusive(END)
-        .filter(|one| one.ends_with(END))
-        .map(|one| Certificate::from_pem(one.as_bytes()).map_err(|error| unusable(format!(": {error}"))))
-        .collect::<Result<_, _>>()?;
-    if certificates.is_empty() { Err(unusable(String::new())) } else { Ok(certificates) }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }

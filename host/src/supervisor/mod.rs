@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use versions::{VersionErrors, Versions, load_versions};
+pub use versions::{VersionErrors, Versions, load_components, load_versions};
 
 use crate::config::Loaded;
 use crate::config::plan::{Brokers, HttpPlan, Plan};
@@ -72,7 +72,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     let mut view = None;
     if let (Some(http_plan), Some((listener, _))) = (&plan.http, listener) {
         let publisher = cluster.publisher(http_plan.body_timeout).into_diagnostic()?;
-        let (app, its_view) = http::App::new(http_plan, status.clone(), publisher).into_diagnostic()?;
+        let (app, its_view) = http::App::new(http_plan, status.clone(), publisher);
         view = Some(its_view);
         server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));
     }
@@ -102,7 +102,7 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     }
     let late = threads.join(DRAIN);
     if let Some(server) = server
-        && let Err(error) = runtime.block_on(server).into_diagnostic().and_then(|it| it.into_diagnostic())
+        && let Err(error) = runtime.block_on(server)
     {
         warn!("the HTTP server ended badly: {error}");
     }

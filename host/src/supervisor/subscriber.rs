@@ -16,7 +16,7 @@ use crate::guest::{ComponentHandler, Version};
 use crate::log::kafka::{Cluster, ConnectError};
 use crate::mail::{self, MailSink};
 use crate::shard::{Fatal, Identity, Shard};
-use crate::status::{ShardState, Status, SubscriberStatus};
+use crate::status::{ShardState, Status, SubscriberKind, SubscriberStatus};
 
 /// A shard that has failed starts over after the first of these, then after twice as long, up to the last.
 const RESTART_MIN: Duration = Duration::from_secs(1);
@@ -40,7 +40,7 @@ pub(super) fn run_handler(
     let digest = version.digest();
     status.add_subscriber(SubscriberStatus {
         name: plan.name.to_string(),
-        kind: "handler",
+        kind: SubscriberKind::Handler,
         group: plan.group.clone(),
         subscribe: plan.subscribe.iter().map(|topic| topic.to_string()).collect(),
         digest: digest.to_string(),
@@ -74,7 +74,7 @@ pub(super) fn run_sink(
 ) -> miette::Result<()> {
     status.add_subscriber(SubscriberStatus {
         name: plan.name.to_string(),
-        kind: "sink",
+        kind: SubscriberKind::Sink,
         group: plan.group.clone(),
         subscribe: plan.subscribe.iter().map(|topic| topic.to_string()).collect(),
         digest: mail::VERSION.into(),

@@ -7,7 +7,7 @@ use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::config::plan::HandlerPlan;
-use crate::config::{Loaded, Problem};
+use crate::config::{Loaded, Places, Problem};
 use crate::guest::{Engine, EngineError, EngineLimits, LoadError, Version};
 
 /// One version for each handler of the plan.
@@ -33,7 +33,11 @@ pub enum VersionErrors {
 
 /// Compiles and links every component of the plan, on an engine with room for all its shards.
 pub fn load_versions(loaded: &Loaded) -> Result<Versions, VersionErrors> {
-    let handlers = &loaded.plan.handlers;
+    load_components(&loaded.plan.handlers, &loaded.places)
+}
+
+/// [`load_versions`] of some handlers.
+pub fn load_components(handlers: &[HandlerPlan], places: &Places) -> Result<Versions, VersionErrors> {
     let shards: u32 = handlers.iter().map(|handler| handler.shards).sum();
     let memory = handlers.iter().map(|handler| handler.limits.memory).max().unwrap_or(0);
     let engine = Engine::new(EngineLimits { instances: shards.max(1), memory })?;
@@ -44,7 +48,7 @@ pub fn load_versions(loaded: &Loaded) -> Result<Versions, VersionErrors> {
             Ok(version) => {
                 versions.insert(handler.name.clone(), version);
             }
-            Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
+            Err(error) => problems.push(places.component(&handler.name, &error)),
         }
     }
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));

@@ -65,11 +65,10 @@ impl Host {
     ) -> Self {
         let address = format!("127.0.0.1:{}", free_port());
         let log = pipeline.path().join(format!("{instance}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_wasmill"))
+        let child = wasmill()
             .args(["run", "--brokers", brokers, "--instance", instance])
             .current_dir(pipeline.path())
             .env("WASMILL_LISTEN", &address)
-            .env_remove("SMTP_URL")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -124,6 +123,16 @@ impl Drop for Host {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The program, in an environment that says nothing of its own about pipelines, mail servers or brokers.
+pub(crate) fn wasmill() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmill"));
+    let ours = |name: &str| ["WASMILL_", "SMTP_", "MAIL_"].iter().any(|prefix| name.starts_with(prefix));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
+        command.env_remove(name);
+    }
+    command
 }
 
 pub(crate) fn signal(pid: u32, name: &str) {

@@ -14,11 +14,11 @@ use crate::event::{Event, Header, Position};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(super) enum Format {
-    /// JSON values, one after the other; each is a payload
+    /// JSON values, one after the other; each is a payload.
     Json,
-    /// Each line is a payload, whatever it holds
+    /// Each line is a payload, whatever it holds.
     Lines,
-    /// JSON objects with payload, key, headers, topic and attempt; all may be left out
+    /// JSON objects with payload, key, headers, topic and attempt; all may be left out.
     Event,
 }
 

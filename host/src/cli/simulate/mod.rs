@@ -26,7 +26,7 @@ use crate::config::plan::{Plan, ResourcePlan};
 use crate::log::LogError;
 use crate::log::kafka::{Start, Tail};
 
-use super::host::Host;
+use super::host::{self, Host};
 use journeys::Journeys;
 use post::{Answer, Posting};
 use report::Report;
@@ -88,7 +88,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     runtime.block_on(host.running(plan))?;
-    let cluster = runtime.block_on(host.cluster(plan))?;
+    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let mut tail = cluster.tail(&topics, &Start::End).into_diagnostic()?;
     reach_the_end(&mut tail)?;
 
@@ -211,7 +211,7 @@ fn bodies(resource: &ResourcePlan, file: Option<&Path>) -> miette::Result<Vec<By
         None => resource
             .schema
             .as_ref()
-            .and_then(|schema| schema["examples"].as_array().cloned())
+            .and_then(|schema| schema.source()["examples"].as_array().cloned())
             .unwrap_or_default(),
     };
     if values.is_empty() {

@@ -97,7 +97,7 @@ async fn a_shutdown_answers_what_is_under_way_and_takes_nothing_new() {
 
     server.broker.mode.send_replace(Mode::Acknowledge);
     assert!(read_to_end(stream).await.starts_with("HTTP/1.1 201"));
-    server.serving.await.unwrap().unwrap();
+    server.serving.await.unwrap();
 }
 
 #[tokio::test]
@@ -108,7 +108,7 @@ async fn a_shutdown_waits_for_records_whose_clients_have_gone() {
     let mut serving = server.serving;
     assert!(tokio::time::timeout(Duration::from_millis(200), &mut serving).await.is_err());
     server.broker.mode.send_replace(Mode::Acknowledge);
-    serving.await.unwrap().unwrap();
+    serving.await.unwrap();
     assert_eq!(server.broker.events().len(), 1);
 }
 
@@ -122,13 +122,13 @@ async fn a_shutdown_ends_within_its_deadline_whatever_clients_and_brokers_do() {
     silent.write_all(HEAD.as_bytes()).await.unwrap();
     until(|| server.broker.mode.receiver_count() == 1).await;
     server.stop.send(()).unwrap();
-    tokio::time::timeout(Duration::from_secs(8), server.serving).await.expect("in time").unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(8), server.serving).await.expect("in time").unwrap();
 }
 
 /// With an app that the test adjusts; `serving` ends when it is aborted.
-async fn adjusted(adjust: impl FnOnce(&mut App)) -> (SocketAddr, JoinHandle<std::io::Result<()>>) {
+async fn adjusted(adjust: impl FnOnce(&mut App)) -> (SocketAddr, JoinHandle<()>) {
     let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
-    let (mut app, _view) = App::new(&plan(), Status::new("test", "memory", false), broker).unwrap();
+    let (mut app, _view) = App::new(&plan(), Status::new("test", "memory", false), broker);
     adjust(&mut app);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

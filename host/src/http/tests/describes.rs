@@ -61,12 +61,3 @@ async fn the_description_has_every_path_and_no_dangling_reference() {
         assert!(description.pointer(&reference[1..]).is_some(), "{reference}");
     }
 }
-
-#[tokio::test]
-async fn a_schema_that_is_none_names_its_resource() {
-    let mut plan = plan();
-    plan.resources[0].schema = Some(json!({ "type": 7 }));
-    let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
-    let error = App::new(&plan, Status::new("test", "memory", false), broker).err().unwrap();
-    assert!(error.to_string().starts_with("the schema of resource parcels: "), "{error}");
-}

@@ -25,6 +25,7 @@ use super::*;
 use crate::config::plan::{HttpPlan, ResourcePlan};
 use crate::event::{Event, Header, Position, Record, headers};
 use crate::log::{PublishError, Publishing};
+use crate::schema::Schema;
 
 /// A topic of one partition for each name, all in one list.
 #[derive(Clone)]
@@ -89,7 +90,11 @@ struct Server {
     status: Status,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: oneshot::Sender<()>,
-    serving: JoinHandle<std::io::Result<()>>,
+    serving: JoinHandle<()>,
+}
+
+fn schema(source: Value) -> Arc<Schema> {
+    Arc::new(Schema::compile(source).unwrap())
 }
 
 fn plan() -> HttpPlan {
@@ -102,7 +107,7 @@ fn plan() -> HttpPlan {
             name: "parcels".into(),
             topic: "parcels".into(),
             key: "parcel_id".into(),
-            schema: Some(json!({
+            schema: Some(schema(json!({
                 "$schema": "https://json-schema.org/draft/2020-12/schema",
                 "type": "object",
                 "required": ["parcel_id", "grams"],
@@ -112,7 +117,7 @@ fn plan() -> HttpPlan {
                     "to": { "type": "object", "required": ["name"] },
                 },
                 "$defs": { "grams": { "type": "integer", "minimum": 0 } },
-            })),
+            }))),
             view: vec!["parcels".into(), "parcels_sent".into()],
             dead_letters: vec!["sender.dlq".into()],
             view_keys: 100,
@@ -134,7 +139,7 @@ async fn server_with(plan: HttpPlan) -> Server {
 
 async fn server_on(plan: HttpPlan, broker: Broker) -> Server {
     let status = Status::new("test", "memory", false);
-    let (app, view) = App::new(&plan, status.clone(), broker.clone()).unwrap();
+    let (app, view) = App::new(&plan, status.clone(), broker.clone());
     let listener = tokio::net::TcpListener::bind(plan.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();

@@ -7,11 +7,11 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
-use super::{ConnectError, token};
+use super::{ConnectError, PropertyFault, property_faults, token};
 use crate::config::plan::KafkaPlan;
 
 /// The properties that are ours, and why nobody else may set them.
-const OURS: &[(&str, &str)] = &[
+pub(super) const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "the broker list is `kafka.brokers`"),
     ("metadata.broker.list", "the broker list is `kafka.brokers`"),
     ("group.id", "it is made from the pipeline's and the handler's name"),
@@ -62,30 +62,13 @@ pub(super) struct Base {
 
 impl Base {
     pub(super) fn new(bootstrap: &str, plan: &KafkaPlan, embedded: bool) -> Result<Self, ConnectError> {
-        let properties: Vec<_> =
+        if let Some(PropertyFault { name, reason, .. }) = property_faults(&plan.properties).into_iter().next()
+        {
+            return Err(ConnectError::Property { name, reason });
+        }
+        let properties =
             plan.properties.iter().map(|(name, value)| (name.clone(), value.expose().to_string())).collect();
-        for (name, value) in &properties {
-            if let Some((_, reason)) = OURS.iter().find(|(ours, _)| ours == name) {
-                return Err(ConnectError::Property { name: name.clone(), reason: (*reason).into() });
-            }
-            // One at a time, so that the error names the property and not its value.
-            ClientConfig::new().set(name, value).create_native_config().map_err(|e| {
-                let reason = match e {
-                    KafkaError::ClientConfig(_, reason, _, _) if !reason.contains(value.as_str()) => reason,
-                    _ => "librdkafka refuses the value".into(),
-                };
-                ConnectError::Property { name: name.clone(), reason }
-            })?;
-        }
-        let base = Self { bootstrap: bootstrap.into(), embedded, properties };
-        let config = base.plain_client();
-        if token::needed(&config) {
-            token::read(config.get(token::PROPERTY)).map_err(|error| ConnectError::Property {
-                name: token::PROPERTY.into(),
-                reason: error.to_string(),
-            })?;
-        }
-        Ok(base)
+        Ok(Self { bootstrap: bootstrap.into(), embedded, properties })
     }
 
     /// For another process's broker, without credentials.

@@ -16,6 +16,7 @@ mod failed;
 mod fencing;
 mod group;
 mod native;
+mod properties;
 mod publisher;
 mod record;
 mod source;
@@ -30,6 +31,7 @@ use thiserror::Error;
 
 pub use committer::Committer;
 pub use group::Membership;
+pub use properties::{PropertyFault, property_faults};
 pub use publisher::Publisher;
 pub use source::Source;
 pub use tail::{Start, Tail};
