@@ -7,45 +7,8 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::{ClientConfig, FromClientConfigAndContext, RDKafkaLogLevel};
 use rdkafka::error::KafkaError;
 
-use super::{ConnectError, PropertyFault, property_faults, token};
+use super::{ConnectError, PropertyFault, property_faults};
 use crate::config::plan::KafkaPlan;
-
-/// The properties that are ours, and why nobody else may set them.
-pub(super) const OURS: &[(&str, &str)] = &[
-    ("bootstrap.servers", "the broker list is `kafka.brokers`"),
-    ("metadata.broker.list", "the broker list is `kafka.brokers`"),
-    ("group.id", "it is made from the pipeline's and the handler's name"),
-    ("group.instance.id", "it is made from `kafka.instance`"),
-    ("group.protocol", "static membership and fencing rely on the classic protocol"),
-    ("transactional.id", "it is made from the pipeline, the handler and `kafka.instance`"),
-    ("transaction.timeout.ms", "how soon another host takes over depends on it"),
-    ("enable.auto.commit", "offsets are committed with the outputs, in one transaction"),
-    ("auto.commit.interval.ms", "offsets are committed with the outputs, in one transaction"),
-    ("enable.auto.offset.store", "offsets are committed with the outputs, in one transaction"),
-    ("enable.partition.eof", "the host relies on its own setting"),
-    ("auto.offset.reset", "without a committed offset, the host goes to the beginning"),
-    (
-        "partition.assignment.strategy",
-        "the host takes assignments as a whole, which the cooperative one does not give",
-    ),
-    (
-        "enable.sasl.oauthbearer.unsecure.jwt",
-        "tokens come from the file that `sasl.oauthbearer.config` names",
-    ),
-    ("sasl.oauthbearer.method", "tokens come from the file that `sasl.oauthbearer.config` names"),
-    ("message.timeout.ms", "nobody waits longer than the host does for an answer"),
-    ("delivery.timeout.ms", "nobody waits longer than the host does for an answer"),
-    ("isolation.level", "exactly once needs read_committed"),
-    ("enable.idempotence", "exactly once needs it"),
-    ("acks", "nothing counts as published before all replicas have it"),
-    ("request.required.acks", "nothing counts as published before all replicas have it"),
-    ("max.in.flight", "the order of records depends on it"),
-    ("max.in.flight.requests.per.connection", "the order of records depends on it"),
-    ("retries", "the order of records depends on it"),
-    ("message.send.max.retries", "the order of records depends on it"),
-    ("delivery.report.only.error", "the host relies on its own setting"),
-    ("queuing.strategy", "the order of records depends on it"),
-];
 
 /// The most that a producer sends in one record, and that a dead-letter topic takes: what other topics take at
 /// most (1,048,588 bytes unless told otherwise) and room for the headers of a failure. Larger outputs are

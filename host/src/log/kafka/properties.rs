@@ -8,9 +8,45 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaError;
 use rdkafka::types::RDKafkaConfRes;
 
-use super::client::OURS;
 use super::token::{self, TokenError};
 use crate::config::plan::Secret;
+
+/// The properties that are ours, and why nobody else may set them.
+const OURS: &[(&str, &str)] = &[
+    ("bootstrap.servers", "the broker list is `kafka.brokers`"),
+    ("metadata.broker.list", "the broker list is `kafka.brokers`"),
+    ("group.id", "it is made from the pipeline's and the handler's name"),
+    ("group.instance.id", "it is made from `kafka.instance`"),
+    ("group.protocol", "static membership and fencing rely on the classic protocol"),
+    ("transactional.id", "it is made from the pipeline, the handler and `kafka.instance`"),
+    ("transaction.timeout.ms", "how soon another host takes over depends on it"),
+    ("enable.auto.commit", "offsets are committed with the outputs, in one transaction"),
+    ("auto.commit.interval.ms", "offsets are committed with the outputs, in one transaction"),
+    ("enable.auto.offset.store", "offsets are committed with the outputs, in one transaction"),
+    ("enable.partition.eof", "the host relies on its own setting"),
+    ("auto.offset.reset", "without a committed offset, the host goes to the beginning"),
+    (
+        "partition.assignment.strategy",
+        "the host takes assignments as a whole, which the cooperative one does not give",
+    ),
+    (
+        "enable.sasl.oauthbearer.unsecure.jwt",
+        "tokens come from the file that `sasl.oauthbearer.config` names",
+    ),
+    ("sasl.oauthbearer.method", "tokens come from the file that `sasl.oauthbearer.config` names"),
+    ("message.timeout.ms", "nobody waits longer than the host does for an answer"),
+    ("delivery.timeout.ms", "nobody waits longer than the host does for an answer"),
+    ("isolation.level", "exactly once needs read_committed"),
+    ("enable.idempotence", "exactly once needs it"),
+    ("acks", "nothing counts as published before all replicas have it"),
+    ("request.required.acks", "nothing counts as published before all replicas have it"),
+    ("max.in.flight", "the order of records depends on it"),
+    ("max.in.flight.requests.per.connection", "the order of records depends on it"),
+    ("retries", "the order of records depends on it"),
+    ("message.send.max.retries", "the order of records depends on it"),
+    ("delivery.report.only.error", "the host relies on its own setting"),
+    ("queuing.strategy", "the order of records depends on it"),
+];
 
 const REFERENCE: &str = "https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md";
 
