@@ -43,7 +43,8 @@ fn copy(event: &Event, attempt: u32) -> Outcome {
         "huge" => Ok(vec![Output {
             topic: None,
             key: event.key.clone(),
-            payload: Some(vec![0; 2_000_000].into()),
+            // The longer the input, the larger.
+            payload: Some(vec![0; 2_000_000 + payload.len()].into()),
             headers: vec![],
         }]),
         "elsewhere" => {
@@ -252,6 +253,18 @@ fn an_event_whose_output_is_refused_is_not_handled_again_on_its_way_to_the_dead_
     drain(&broker, &mut shard_of(&broker, "a", 1, Counting(handled.clone())));
     assert_eq!(*handled.borrow(), BTreeMap::from([(0, 1), (1, 2)]));
     assert_eq!((payloads(&broker, "out"), broker.read("copy.dlq").len()), (vec!["after".into()], 1));
+}
+
+#[test]
+fn all_outputs_that_are_too_large_are_found_in_one_round() {
+    let broker = Broker::new(1, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+    for payload in ["huge", "huge 1", "huge 22", "after"] {
+        produce(&broker, "k", payload);
+    }
+    let handled = Rc::new(RefCell::new(BTreeMap::new()));
+    drain(&broker, &mut shard_of(&broker, "a", 1, Counting(handled.clone())));
+    assert_eq!(*handled.borrow(), BTreeMap::from([(0, 1), (1, 1), (2, 1), (3, 2)]));
+    assert_eq!((payloads(&broker, "out"), broker.read("copy.dlq").len()), (vec!["after".into()], 3));
 }
 
 #[test]

@@ -188,6 +188,36 @@ fn ordeal(seed: u64) {
 }
 
 #[test]
+fn a_component_that_panics_leaves_its_message_and_its_backtrace_in_the_dead_letter() {
+    let broker = broker(1);
+    let engine = Engine::new(EngineLimits { instances: 1, memory: 64 << 20 }).unwrap();
+    let poisoned = Version::load(&engine, &common::built_guest("fate")).unwrap();
+    let formatter = handlers().iter().find(|(plan, _)| *plan.name == *"order-formatter").unwrap();
+    let mut station = station(&broker, &(formatter.0.clone(), poisoned), 1);
+    for payload in ["before", "panic", "after"] {
+        broker.produce(Record {
+            topic: "orders".into(),
+            key: Some("k".into()),
+            payload: Some(payload.into()),
+            headers: vec![],
+        });
+    }
+    let mut turns = 0;
+    while !broker.drained(&formatter.0.group) {
+        station.turn(&|| broker.now()).unwrap();
+        turns += 1;
+        assert!(turns < 100, "not drained");
+    }
+    assert_eq!(broker.read("order_details").len(), 2);
+    let letters = broker.read("order-formatter.dlq");
+    assert_eq!(letters.len(), 1);
+    let text = |name| String::from_utf8_lossy(header(&letters[0].record.headers, name).unwrap()).into_owned();
+    assert_eq!(text(FAILURE_KIND), "trap");
+    assert!(text(FAILURE_MESSAGE).contains("this payload is poison"), "{}", text(FAILURE_MESSAGE));
+    assert!(text(headers::FAILURE_BACKTRACE).contains("fate::fate"), "{}", text(headers::FAILURE_BACKTRACE));
+}
+
+#[test]
 fn every_order_goes_through_once_and_in_order_whatever_the_seed_does() {
     match std::env::var("WASMILL_SEED") {
         Ok(seed) => ordeal(seed.parse().expect("WASMILL_SEED is a number")),

@@ -59,10 +59,10 @@ pub(super) fn link(engine: &Engine, component: &Component) -> Result<HandlerPre<
         let surplus = Mismatch::SurplusImports { imports };
         return Err([surplus].into_iter().chain(exports_despite_imports(engine, component)).collect());
     }
-    let linked = engine
-        .linker
-        .instantiate_pre(component)
-        .map_err(|error| vec![Mismatch::ImportType { reason: chain(&*error) }])?;
+    let linked = engine.linker.instantiate_pre(component).map_err(|error| {
+        let import = Mismatch::ImportType { reason: chain(&*error) };
+        [import].into_iter().chain(exports_despite_imports(engine, component)).collect::<Vec<_>>()
+    })?;
     exports(engine, linked).map_err(|mismatch| vec![mismatch])
 }
 

@@ -115,3 +115,13 @@ fn a_version_is_known_by_the_digest_of_its_file() {
     assert_ne!(original.digest(), other.digest());
     assert_eq!(original.digest().len(), 64);
 }
+
+#[test]
+fn a_function_that_a_granted_interface_lacks_is_named_beside_what_else_is_wrong() {
+    let import = r#"(component (import "wasi:cli/stdout@0.2.0" (instance (export "get-stdin" (func)))))"#;
+    let mismatches = mismatches(load(&wat::parse_str(import).unwrap()));
+    let [Mismatch::ImportType { reason }, Mismatch::MissingExport { .. }] = &mismatches[..] else {
+        panic!("{mismatches:?}")
+    };
+    assert!(reason.contains("wasi:cli/stdout") && reason.contains("get-stdin"), "{reason}");
+}

@@ -24,11 +24,18 @@ fn a_header_s_name_need_not_be_utf_8() {
 }
 
 #[test]
-fn a_poll_is_bounded_in_bytes_too() {
+fn a_poll_is_bounded_in_bytes_too_be_they_payload_or_headers() {
+    let megabyte = || Bytes::from(vec![b'x'; 1_000_000]);
+    let in_payload = |record: Record| Record { payload: Some(megabyte()), ..record };
+    let in_header = |record: Record| Record { headers: vec![Header::new("h", megabyte())], ..record };
+    bounds_a_poll(in_payload);
+    bounds_a_poll(in_header);
+}
+
+fn bounds_a_poll(large: impl Fn(Record) -> Record) {
     let t = Topics::new(kafka::broker(), 1);
     let cluster = t.cluster("one");
-    let large = |n| Record { payload: Some(Bytes::from(vec![b'x'; 1_000_000])), ..record(&t.input, n) };
-    publish(&cluster, &(0..40).map(large).collect::<Vec<_>>());
+    publish(&cluster, &(0..40).map(|n| large(record(&t.input, n))).collect::<Vec<_>>());
     let (_committer, mut source) = t.shard(&cluster, 0);
     // Meanwhile librdkafka fetches ahead, so that the next poll could take all.
     let (first, _) = poll_until(&mut source, 1);
@@ -41,6 +48,20 @@ fn a_poll_is_bounded_in_bytes_too() {
         seen == 40
     });
     assert!((2..=17).contains(&most), "{most} MB at once");
+}
+
+#[test]
+fn a_poll_does_not_wait_to_fill_a_batch() {
+    let t = Topics::new(kafka::broker(), 1);
+    let cluster = t.cluster("one");
+    publish(&cluster, &[record(&t.input, 1)]);
+    let (_committer, mut source) = t.shard(&cluster, 0);
+    poll_until(&mut source, 1);
+    publish(&cluster, &[record(&t.input, 2)]);
+    let started = Instant::now();
+    let polled = source.poll(1000, DEADLINE).expect("a poll");
+    assert_eq!(payloads(&polled.events), ["2"]);
+    assert!(started.elapsed() < DEADLINE / 2, "{:?}", started.elapsed());
 }
 
 #[test]
