@@ -21,6 +21,7 @@ use crate::log::LogError;
 use crate::log::kafka::{Start, Tail};
 
 use super::host;
+use crate::text::{count, one_line, readable};
 
 /// How long no record may come before the broker counts as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -119,7 +120,7 @@ struct Hop {
     digest: Option<String>,
     /// The record that it was made from, as `topic/partition/offset`.
     source: Option<String>,
-    /// After the record that it was made from; after the one before it, where that is not known.
+    /// After the record that it was made from; null where that is not one of the key's.
     latency_ms: Option<i64>,
     failure: Option<Failed>,
 }
@@ -144,27 +145,23 @@ fn hops(events: &[Event]) -> Vec<Hop> {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_cached_key(|event| (event.timestamp_ms, depth(event), event.position.clone()));
 
-    let before = std::iter::once(None).chain(ordered.iter().copied().map(Some));
-    let hop = |(event, before): (&&Event, Option<&Event>)| {
-        let from = source(event).or(before);
-        Hop {
-            time: event.timestamp_ms.and_then(rfc3339),
-            timestamp_ms: event.timestamp_ms,
-            topic: event.position.topic.to_string(),
-            partition: event.position.partition,
-            offset: event.position.offset,
-            handler: text(event, HANDLER),
-            digest: text(event, DIGEST),
-            source: text(event, SOURCE),
-            latency_ms: from.and_then(|from| event.timestamp_ms?.checked_sub(from.timestamp_ms?)),
-            failure: text(event, FAILURE_KIND).map(|kind| Failed {
-                kind,
-                message: text(event, FAILURE_MESSAGE),
-                attempts: text(event, ATTEMPTS),
-            }),
-        }
+    let hop = |event: &Event| Hop {
+        time: event.timestamp_ms.and_then(rfc3339),
+        timestamp_ms: event.timestamp_ms,
+        topic: event.position.topic.to_string(),
+        partition: event.position.partition,
+        offset: event.position.offset,
+        handler: text(event, HANDLER),
+        digest: text(event, DIGEST),
+        source: text(event, SOURCE),
+        latency_ms: source(event).and_then(|from| event.timestamp_ms?.checked_sub(from.timestamp_ms?)),
+        failure: text(event, FAILURE_KIND).map(|kind| Failed {
+            kind,
+            message: text(event, FAILURE_MESSAGE),
+            attempts: text(event, ATTEMPTS),
+        }),
     };
-    ordered.iter().zip(before).map(hop).collect()
+    ordered.into_iter().map(hop).collect()
 }
 
 fn text(event: &Event, name: &str) -> Option<String> {
@@ -175,7 +172,9 @@ fn rfc3339(timestamp_ms: i64) -> Option<String> {
     Some(humantime::format_rfc3339_millis(moment(timestamp_ms)?).to_string())
 }
 
+/// Headers are whatever the record's producer wrote.
 fn table(hops: &[Hop]) -> String {
+    let shown = |header: &Option<String>| header.as_deref().map(one_line).unwrap_or_default();
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
         "time",
@@ -191,14 +190,15 @@ fn table(hops: &[Hop]) -> String {
             hop.time.clone().unwrap_or_default(),
             hop.topic.clone(),
             format!("{}/{}", hop.partition, hop.offset),
-            hop.handler.clone().unwrap_or_default(),
-            hop.digest.as_deref().map(|digest| digest.chars().take(12).collect()).unwrap_or_default(),
+            shown(&hop.handler),
+            shown(&hop.digest).chars().take(12).collect(),
             hop.latency_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
         ]);
         if let Some(Failed { kind, message, attempts }) = &hop.failure {
             let (topic, partition, offset) = (&hop.topic, hop.partition, hop.offset);
-            let attempts = attempts.as_deref().unwrap_or("?");
-            let message = message.as_deref().unwrap_or_default();
+            let kind = one_line(kind);
+            let attempts = one_line(attempts.as_deref().unwrap_or("?"));
+            let message = readable(message.as_deref().unwrap_or_default()).replace('\n', "\n    ");
             failures.push_str(&format!(
                 "\n{topic}/{partition}/{offset}: {kind} at attempt {attempts}: {message}"
             ));
@@ -238,14 +238,15 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_counted_from_the_record_it_was_made_from_and_else_from_the_one_before() {
+    fn latency_is_counted_from_the_record_it_was_made_from_and_from_no_other() {
         let events = [
             event("in", 0, 1000, &[]),
             event("out", 0, 1200, &[(SOURCE, "in/1/0")]),
             event("aside", 0, 1300, &[(SOURCE, "in/1/0")]),
-            event("elsewhere", 0, 1450, &[]),
+            event("in", 1, 1450, &[]),
+            event("out", 1, 1460, &[(SOURCE, "elsewhere/1/0")]),
         ];
-        let expected = [("in", None), ("out", Some(200)), ("aside", Some(300)), ("elsewhere", Some(150))];
+        let expected = [("in", None), ("out", Some(200)), ("aside", Some(300)), ("in", None), ("out", None)];
         assert_eq!(topics(&hops(&events)), expected);
     }
 
@@ -263,5 +264,14 @@ mod tests {
         assert_eq!(hops[0].time.as_deref(), Some("2026-09-21T14:13:20.123Z"));
         assert_eq!(hops[0].failure.as_ref().unwrap().kind, "reject");
         assert!(table(&hops).ends_with("h.dlq/1/0: reject at attempt 1: no \"to\""));
+    }
+
+    #[test]
+    fn what_headers_hold_cannot_command_the_terminal_nor_pass_for_a_line_of_the_table() {
+        let tricks = "\u{1b}]0;owned\u{7}\nh.dlq/1/9: forged";
+        let names = [HANDLER, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, ATTEMPTS];
+        let shown = table(&hops(&[event("h.dlq", 0, 1, &names.map(|name| (name, tricks)))]));
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        assert!(shown.lines().all(|line| !line.starts_with("h.dlq/1/9")), "{shown}");
     }
 }
