@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::ProgressBar;
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::config::plan::Plan;
 use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
 use crate::event::{Event, header, moment};
 use crate::log::LogError;
-use crate::log::kafka::{Start, Tail};
+use crate::log::kafka::{Cluster, Start, Tail};
 
 use super::host;
 use crate::text::{count, one_line, readable};
@@ -40,7 +40,7 @@ pub(super) struct Args {
     key: String,
 
     /// Where the host listens that runs the embedded broker; by default where the pipeline says.
-    #[arg(long)]
+    #[arg(long, value_parser = host::url)]
     url: Option<String>,
 
     /// Prints one JSON object, on stdout.
@@ -52,9 +52,9 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
-    let mut tail = cluster.tail(&topics, &Start::Beginning).into_diagnostic()?;
+    let mut tail = host::tail(&cluster, &topics, &Start::Beginning)?;
 
-    let (events, read) = records_of(&mut tail, args.key.as_bytes())?;
+    let (events, read) = records_of(&mut tail, &cluster, args.key.as_bytes())?;
     let hops = hops(&events);
     if args.json {
         let trace = Trace { key: &args.key, records_read: read, hops: &hops };
@@ -64,9 +64,10 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     }
     if hops.is_empty() {
         tell!(
-            "no record has the key {:?}: {read} records read, in {}\n\
+            "no record has the key {:?}: {} read, in {}\n\
              (keys are compared byte by byte; old records may be gone, by the topics' retention)",
             args.key,
+            count(read, "record"),
             topics.join(", ")
         );
         return Ok(ExitCode::FAILURE);
@@ -75,7 +76,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
 }
 
 /// All that was there when the tail was made; and how many records that were, of whatever key.
-fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> {
+fn records_of(tail: &mut Tail, cluster: &Cluster, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> {
     let spinner = ProgressBar::new_spinner().with_message("reading");
     let (mut found, mut read) = (Vec::new(), 0);
     let mut last_news = Instant::now();
@@ -88,7 +89,7 @@ fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> 
         if !events.is_empty() {
             last_news = Instant::now();
         } else if last_news.elapsed() > PATIENCE {
-            return Err(miette!("the topics' ends can't be reached: does the broker answer?"));
+            return Err(host::away(cluster, "the topics' ends can't be reached"));
         }
         read += events.len() as u64;
         spinner.set_position(read);
