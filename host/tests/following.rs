@@ -108,7 +108,7 @@ fn when_the_broker_goes_away_it_is_told_soon_and_why() {
     assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
     assert_eq!(output.status.code(), Some(1));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
-    let reason = format!("no broker answers at {brokers}: for ");
+    let reason = format!("no broker answers at {brokers}: the last sign of it is ");
     assert!(report["broker_gone"].as_str().unwrap().starts_with(&reason), "{report}");
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains(&reason), "{error}");

@@ -129,12 +129,13 @@ pub(super) fn tail(cluster: &Cluster, topics: &[Arc<str>], start: &Start) -> mie
 
 /// The cluster gives no answer.
 pub(super) fn away(cluster: &Cluster, reason: &str) -> miette::Report {
-    miette!(
-        help = "start it, or name another with --brokers host:port; \
-                TLS and logins stand under [kafka.properties] in pipeline.toml",
-        "no broker answers at {}: {reason}",
-        cluster.bootstrap()
-    )
+    let help = if cluster.is_embedded() {
+        "it is the embedded one, and goes with its host: does `wasmill run` still run?"
+    } else {
+        "start it, or name another with --brokers host:port; TLS and logins stand under [kafka.properties] in \
+         pipeline.toml"
+    };
+    miette!(help = help, "no broker answers at {}: {reason}", cluster.bootstrap())
 }
 
 /// For `--url`: plain HTTP is all that a host speaks.

@@ -174,7 +174,8 @@ fn follow(
             match tail.is_outgrown() {
                 Ok(_) => last_sign = Instant::now(),
                 Err(error) if last_sign.elapsed() > PATIENCE => {
-                    gone = Some(format!("for {} s, {error}", last_sign.elapsed().as_secs()));
+                    let seconds = last_sign.elapsed().as_secs();
+                    gone = Some(format!("the last sign of it is {seconds} s old; {error}"));
                     break;
                 }
                 Err(_) => {}
