@@ -15,6 +15,7 @@ up *args:
     set -euo pipefail
     args=({{ args }})
     case "${args[0]:-}" in
+        # Of several --brokers the last one counts: the caller's.
         kafka) args=(--brokers 127.0.0.1:9092 "${args[@]:1}") ;;
         embedded) args=(--brokers embedded "${args[@]:1}") ;;
         "" | -*) ;;

@@ -1,4 +1,5 @@
-//! Text of others, made fit to be shown: errors with their causes, and what may be too long.
+//! Text of others, made fit to be shown: errors with their causes, what may be too long, and what might play
+//! tricks on a terminal.
 
 use std::error::Error;
 
@@ -20,9 +21,36 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
     format!("{}{MORE}", &text[..end])
 }
 
+/// Without what a terminal would take for a command; line breaks and tabs stay.
+pub(crate) fn readable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\t' && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+/// [`readable`] for a place of one line: a line break shows as `⏎`, so that nobody's text passes for ours.
+pub(crate) fn one_line(text: &str) -> String {
+    let visible = |c| match c {
+        '\n' => '⏎',
+        '\t' => ' ',
+        c => c,
+    };
+    readable(text).chars().map(visible).collect()
+}
+
+/// `1 event`, `2 events`.
+pub(crate) fn count(n: u64, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_reaches_the_terminal_that_it_would_obey() {
+        let tricks = "\u{1b}[2Jgone \u{9b}1A\u{1b}]0;title\u{7}\r\ttab\nline";
+        assert_eq!(readable(tricks), "\u{fffd}[2Jgone \u{fffd}1A\u{fffd}]0;title\u{fffd}\u{fffd}\ttab\nline");
+        assert_eq!(one_line("a\tb\nc\u{1b}"), "a b⏎c\u{fffd}");
+    }
 
     #[test]
     fn a_long_text_is_cut_between_characters_and_says_so() {

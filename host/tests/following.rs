@@ -3,9 +3,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -61,7 +61,7 @@ fn what_goes_missing_is_missed_and_what_is_refused_is_told() {
     let count = |field: &str| report[field].as_u64().unwrap();
     assert_eq!((count("done"), count("missing") + count("refused")), (0, 20), "{report}");
     assert!(count("missing") > 0 && count("refused") > 0, "{report}");
-    assert_eq!(report["refusals"][0]["reason"], "422 Unprocessable Entity: not that one");
+    assert_eq!(report["refusals"][0]["reason"], "422 Unprocessable Entity: not that one: /n must be odd");
 }
 
 #[test]
@@ -79,6 +79,39 @@ fn a_rate_is_kept() {
     let report = host.simulate(r#"{"n": 1}"#, &["-n", "20", "--rate", "40"]);
     assert_eq!(report["done"], 20);
     assert!(start.elapsed() > Duration::from_millis(19 * 25), "{:?}", start.elapsed());
+}
+
+/// Nothing is made in advance for each request.
+#[test]
+fn when_the_broker_goes_away_it_is_told_soon_and_why() {
+    let host = StandIn::start();
+    let folder = tempfile::tempdir().unwrap();
+    let bodies = folder.path().join("bodies.json");
+    fs::write(&bodies, r#"{"n": 1, "fate": "lost"}"#).unwrap();
+    let bodies = bodies.to_str().unwrap();
+    let count = u32::MAX.to_string();
+    let verb = ["simulate", "--json", "-n", &count, "--rate", "20", "--bodies", bodies];
+    let simulate = command(folder.path(), &host.url, &verb)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while host.accepted.load(Ordering::Relaxed) == 0 {
+        assert!(Instant::now() < deadline, "nothing was posted");
+        thread::sleep(Duration::from_millis(20));
+    }
+    let brokers = host.brokers.clone();
+    drop(host);
+    let start = Instant::now();
+    let output = simulate.wait_with_output().unwrap();
+    assert!(start.elapsed() < Duration::from_secs(40), "{:?}", start.elapsed());
+    assert_eq!(output.status.code(), Some(1));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let reason = format!("no broker answers at {brokers}: the last sign of it is ");
+    assert!(report["broker_gone"].as_str().unwrap().starts_with(&reason), "{report}");
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains(&reason), "{error}");
 }
 
 #[test]
@@ -159,6 +192,8 @@ fn nothing_is_posted_to_a_host_of_another_pipeline() {
 struct StandIn {
     url: String,
     brokers: String,
+    /// Bodies that were taken.
+    accepted: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     copier: Option<JoinHandle<()>>,
     /// Serves until it is dropped.
@@ -176,12 +211,13 @@ impl StandIn {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
 
+        let accepted = Arc::new(AtomicU64::new(0));
         let status =
             json!({ "pipeline": plan.name, "broker": { "brokers": cluster.bootstrap(), "embedded": true } });
         let app = Router::new()
             .route("/status", get(|| async { Json(status) }))
             .route("/things", post(accept))
-            .with_state(publisher.clone());
+            .with_state((publisher.clone(), accepted.clone()));
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let brokers = cluster.bootstrap().to_string();
@@ -199,7 +235,7 @@ impl StandIn {
                 }
             })
         };
-        Self { url, brokers, stop, copier: Some(copier), runtime }
+        Self { url, brokers, accepted, stop, copier: Some(copier), runtime }
     }
 
     fn simulate(&self, bodies: &str, options: &[&str]) -> Value {
@@ -248,17 +284,22 @@ impl Drop for StandIn {
 }
 
 async fn accept(
-    State(publisher): State<Arc<Publisher>>,
+    State((publisher, accepted)): State<(Arc<Publisher>, Arc<AtomicU64>)>,
     Json(body): Json<Value>,
 ) -> (StatusCode, Json<Value>) {
     if body["fate"] == "refused" {
-        return (StatusCode::UNPROCESSABLE_ENTITY, Json(json!({ "detail": "not that one" })));
+        let errors = [json!({ "pointer": "/n", "detail": "must be odd" }), json!({ "pointer": "/fate" })];
+        return (
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Json(json!({ "detail": "not that one", "errors": errors })),
+        );
     }
     let id = uuid::Uuid::now_v7().to_string();
     let key = Some(id.clone().into());
     let record =
         Record { topic: "in".into(), key, payload: Some(body.to_string().into()), headers: Vec::new() };
     publisher.publish(record, Duration::from_secs(10)).await.unwrap();
+    accepted.fetch_add(1, Ordering::Relaxed);
     (StatusCode::CREATED, Json(json!({ "id": id })))
 }
 
@@ -277,13 +318,13 @@ async fn copy(publisher: &Publisher, event: Event) {
 
 /// Runs a verb on the stand-in's pipeline.
 fn wasmill(folder: &Path, url: &str, verb: &[&str]) -> Output {
+    command(folder, url, verb).output().unwrap()
+}
+
+fn command(folder: &Path, url: &str, verb: &[&str]) -> Command {
     let pipeline = folder.join("pipeline.toml");
     fs::write(&pipeline, PIPELINE).unwrap();
-    Command::new(env!("CARGO_BIN_EXE_wasmill"))
-        .args(verb)
-        .args(["--url", url, "--config"])
-        .arg(pipeline)
-        .env_remove("WASMILL_KAFKA_BROKERS")
-        .output()
-        .unwrap()
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wasmill"));
+    command.args(verb).args(["--url", url, "--config"]).arg(pipeline).env_remove("WASMILL_KAFKA_BROKERS");
+    command
 }

@@ -58,7 +58,59 @@ fn check_says_that_the_shipped_pipeline_can_run() {
     );
     let json = run(&pipeline, &["check", "--json"], "");
     assert_eq!((json.code, json.stderr.as_str()), (Some(0), ""));
-    assert_eq!(json.json(), json!({ "ok": true, "errors": [], "warnings": [] }));
+    let verdict = json.json();
+    assert_eq!(
+        (&verdict["ok"], &verdict["errors"], &verdict["warnings"]),
+        (&json!(true), &json!([]), &json!([]))
+    );
+    let plan = &verdict["plan"];
+    assert_eq!((&plan["name"], &plan["brokers"]), (&json!("food-ordering"), &json!("embedded")));
+    assert_eq!(plan["topics"].as_array().unwrap().len(), 10, "{plan}");
+    assert_eq!(plan["resources"], json!([{ "name": "orders", "topic": "orders" }]));
+    assert_eq!(plan["sinks"][0]["subscribe"], json!(["emails"]), "{plan}");
+    let formatter =
+        plan["handlers"].as_array().unwrap().iter().find(|h| h["name"] == "order-formatter").unwrap();
+    assert_eq!(
+        *formatter,
+        json!({
+            "name": "order-formatter", "subscribe": ["orders"], "publish": ["order_details"],
+            "group": "wasmill.food-ordering.order-formatter"
+        })
+    );
+}
+
+#[test]
+fn the_last_brokers_count() {
+    let pipeline = Pipeline::shipped(|text| text);
+    let json = run(&pipeline, &["check", "--json", "--brokers", "a:1", "--brokers", "b:2"], "");
+    assert_eq!(json.json()["plan"]["brokers"], "b:2");
+}
+
+#[test]
+fn a_component_that_is_not_there_is_told_how_to_build_it() {
+    let path = "component = \"components/email-composer.wasm\"";
+    for (wrong, said) in [
+        ("../alarm/alarm.wasm", "cargo build --release --target wasm32-wasip2"),
+        ("components", "is a folder"),
+    ] {
+        let pipeline = Pipeline::shipped(|text| text.replace(path, &format!("component = {wrong:?}")));
+        let told = run(&pipeline, &["check"], "");
+        assert_eq!(told.code, Some(1));
+        assert!(told.stderr.contains(said), "{}", told.stderr);
+    }
+}
+
+#[test]
+fn a_pipeline_that_is_not_there_is_told_in_one_error() {
+    let pipeline = Pipeline::shipped(|text| text);
+    for verb in [&["check"][..], &["run"], &["simulate"], &["trace", "k"], &["invoke", "h"]] {
+        let told = run(&pipeline, &[verb, &["--config", "nowhere.toml"]].concat(), "");
+        assert_eq!((told.code, told.stdout.as_str()), (Some(1), ""), "{verb:?}");
+        let said = "× can't read nowhere.toml: No such file or directory (os error 2)";
+        assert!(told.stderr.starts_with(said), "{verb:?}: {}", told.stderr);
+        assert_eq!(told.stderr.matches('×').count(), 1, "{verb:?}: {}", told.stderr);
+        assert!(told.stderr.contains("name the file with --config"), "{verb:?}: {}", told.stderr);
+    }
 }
 
 /// Kafka's client library, the linker and the file's own checks each have something to say.
@@ -148,7 +200,7 @@ fn invoke_shows_what_a_handler_makes_of_events_from_a_file_or_stdin() {
         "{}",
         from_stdin.stdout
     );
-    assert!(from_stdin.stderr.starts_with("1 events: 1 outputs, 0 failed; 1 calls"), "{}", from_stdin.stderr);
+    assert!(from_stdin.stderr.starts_with("1 event: 1 output, 0 failed; 1 call,"), "{}", from_stdin.stderr);
 
     let from_file = run(&pipeline, &["invoke", "order-formatter", "order.json", "--key", "o-1"], "");
     assert_eq!((from_file.code, &from_file.stdout), (Some(0), &from_stdin.stdout));
@@ -173,13 +225,43 @@ fn invoke_exits_with_1_when_an_event_failed_and_shows_the_others_all_the_same() 
     assert_eq!(text.code, Some(1), "{}", text.stderr);
     assert!(text.stdout.contains("orders/0/0\n  reject: "), "{}", text.stdout);
     assert!(text.stdout.contains("orders/0/1\n  -> order_details"), "{}", text.stdout);
-    assert!(text.stderr.starts_with("2 events: 1 outputs, 1 failed"), "{}", text.stderr);
+    assert!(text.stderr.starts_with("2 events: 1 output, 1 failed"), "{}", text.stderr);
 
     let json = run(&pipeline, &["invoke", "order-formatter", "--json"], &events);
     assert_eq!(json.code, Some(1), "{}", json.stderr);
     let report = json.json();
     assert_eq!((&report["failed"], &report["events"][0]["failure"]["kind"]), (&json!(1), &json!("reject")));
     assert_eq!(report["events"][1]["failure"], Value::Null);
+}
+
+#[test]
+fn invoke_handles_the_events_before_one_that_can_t_be_read_and_says_so() {
+    let pipeline = Pipeline::shipped(|text| text);
+    let told = run(&pipeline, &["invoke", "order-formatter"], &format!("{ORDER} {{\"order_id\": "));
+    assert_eq!(told.code, Some(1));
+    assert!(told.stdout.starts_with("orders/0/0\n  -> order_details"), "{}", told.stdout);
+    assert!(told.stderr.contains("can't read events from standard input after 1 event"), "{}", told.stderr);
+}
+
+/// Topics without readers or writers are of no interest to who tries a handler.
+#[test]
+fn only_check_and_run_warn_of_what_is_doubtful() {
+    let pipeline = Pipeline::shipped(|text| {
+        text.replace("subscribe = [\"orders\"]", "subscribe = [\"orders\", \"nowhere\"]")
+    });
+    assert!(run(&pipeline, &["check"], "").stderr.contains("nowhere"));
+    let told = run(&pipeline, &["invoke", "order-formatter"], ORDER);
+    assert!(told.code == Some(0) && told.stderr.starts_with("1 event:"), "{}", told.stderr);
+}
+
+/// The examples of `invoke --help` and of the README.
+#[test]
+fn the_first_example_of_the_schema_is_an_event_of_the_first_handler() {
+    let schema: Value = serde_json::from_str(include_str!("../../schemas/order.json")).unwrap();
+    let pipeline = Pipeline::shipped(|text| text);
+    let event = schema["examples"][0].to_string();
+    let told = run(&pipeline, &["invoke", "order-formatter", "--key", "o-00000001"], &event);
+    assert_eq!(told.code, Some(0), "{}{}", told.stdout, told.stderr);
 }
 
 #[test]
@@ -192,6 +274,9 @@ fn exit_codes_tell_what_did_not_work_from_what_was_not_understood() {
         (&["invoke"], 2, "<HANDLER>"),
         (&["invoke", "order-formatter", "--batch", "0"], 2, "--batch"),
         (&["check", "--yaml"], 2, "--yaml"),
+        (&["simulate", "--rate", "1e-300", "-n", "2"], 2, "wants a number from 0.001"),
+        (&["simulate", "--url", "127.0.0.1:8080"], 2, "give http://127.0.0.1:8080"),
+        (&["trace", "k", "--brokers", "127.0.0.1:1"], 1, "no broker answers at 127.0.0.1:1"),
         (&["walk"], 2, "walk"),
     ] {
         let ended = run(&pipeline, args, "");

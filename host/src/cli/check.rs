@@ -1,6 +1,8 @@
 //! `wasmill check`: everything that is wrong with a pipeline, without running it or reaching a broker.
 
+use std::fmt;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
@@ -12,11 +14,12 @@ use crate::config::plan::{Brokers, MailPlan, Plan};
 use crate::supervisor::{VersionErrors, load_versions};
 
 use super::pipeline::{Pipeline, with_components};
+use crate::text::count;
 
 /// Checks pipeline.toml and everything that it refers to, components included.
 ///
-/// Prints every error with its file, line and column, and what to do about it; exits with 1 if there are
-/// any. Warnings, such as topics that nobody publishes or reads, change nothing.
+/// Prints who reads what and writes where; or every error with its file, line and column, and what to do
+/// about it, and exits with 1. Warnings, such as topics that nobody publishes or reads, change nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -44,16 +47,18 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         }
     };
     let ok = errors.is_empty();
+    let summary = plan.as_ref().filter(|_| ok).map(Summary::new);
     if args.json {
         let verdict = Verdict {
             ok,
             errors: errors.iter().map(Finding::from).collect(),
             warnings: warnings.iter().map(Finding::from).collect(),
+            plan: summary,
         };
         answer!("{}", serde_json::to_string_pretty(&verdict).into_diagnostic()?);
     } else {
-        if let Some(plan) = plan.filter(|_| ok) {
-            answer!("{}", summary(&plan));
+        if let Some(summary) = summary {
+            answer!("{summary}");
         }
         for problem in errors.into_iter().chain(warnings) {
             tell!("{:?}", Report::new(problem));
@@ -64,10 +69,12 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Verdict {
+struct Verdict<'a> {
     ok: bool,
     errors: Vec<Finding>,
     warnings: Vec<Finding>,
+    /// Null when there are errors.
+    plan: Option<Summary<'a>>,
 }
 
 #[derive(Serialize)]
@@ -100,31 +107,108 @@ impl From<&Problem> for Finding {
 }
 
 /// Who reads what and writes where.
-fn summary(plan: &Plan) -> String {
-    let mut table = Table::new();
-    table.load_preset(NOTHING);
-    for resource in plan.http.iter().flat_map(|http| &http.resources) {
-        table.add_row([format!("/{}", resource.name), "HTTP".into(), format!("→ {}", resource.topic)]);
-    }
-    for handler in &plan.handlers {
-        let publish = format!("→ {}", list(&handler.publish));
-        table.add_row([&*handler.name, &list(&handler.subscribe), &publish, &handler.group]);
-    }
-    for sink in &plan.sinks {
-        let to = match &sink.mail {
-            MailPlan::Folder(folder) => format!("→ {}", folder.display()),
-            MailPlan::Smtp(smtp) => format!("→ {}:{}", smtp.host, smtp.port),
-        };
-        table.add_row([&*sink.name, &list(&sink.subscribe), &to, &sink.group]);
-    }
-    let brokers = match &plan.kafka.brokers {
-        Brokers::Embedded => "the embedded broker",
-        Brokers::Addresses(addresses) => addresses,
-    };
-    format!("{} can run: {} topics on {brokers}\n{}", plan.name, plan.topics.len(), table.trim_fmt())
+#[derive(Serialize)]
+struct Summary<'a> {
+    name: &'a str,
+    /// A bootstrap list, or "embedded".
+    brokers: &'a str,
+    topics: Vec<&'a str>,
+    resources: Vec<Resource<'a>>,
+    handlers: Vec<Handler<'a>>,
+    sinks: Vec<Sink<'a>>,
 }
 
-fn list(topics: &[std::sync::Arc<str>]) -> String {
+#[derive(Serialize)]
+struct Resource<'a> {
+    name: &'a str,
+    topic: &'a str,
+}
+
+#[derive(Serialize)]
+struct Handler<'a> {
+    name: &'a str,
+    subscribe: Vec<&'a str>,
+    publish: Vec<&'a str>,
+    group: &'a str,
+}
+
+#[derive(Serialize)]
+struct Sink<'a> {
+    name: &'a str,
+    subscribe: Vec<&'a str>,
+    /// A mail server's address, or a folder.
+    to: String,
+    group: &'a str,
+}
+
+const EMBEDDED: &str = "embedded";
+
+impl<'a> Summary<'a> {
+    fn new(plan: &'a Plan) -> Self {
+        let resources = plan.http.iter().flat_map(|http| &http.resources);
+        Self {
+            name: &plan.name,
+            brokers: match &plan.kafka.brokers {
+                Brokers::Embedded => EMBEDDED,
+                Brokers::Addresses(addresses) => addresses,
+            },
+            topics: plan.topics.iter().map(|topic| &*topic.name).collect(),
+            resources: resources.map(|r| Resource { name: &r.name, topic: &r.topic }).collect(),
+            handlers: plan
+                .handlers
+                .iter()
+                .map(|h| Handler {
+                    name: &h.name,
+                    subscribe: names(&h.subscribe),
+                    publish: names(&h.publish),
+                    group: &h.group,
+                })
+                .collect(),
+            sinks: plan
+                .sinks
+                .iter()
+                .map(|s| Sink {
+                    name: &s.name,
+                    subscribe: names(&s.subscribe),
+                    to: to(&s.mail),
+                    group: &s.group,
+                })
+                .collect(),
+        }
+    }
+}
+
+fn to(mail: &MailPlan) -> String {
+    match mail {
+        MailPlan::Folder(folder) => folder.display().to_string(),
+        MailPlan::Smtp(smtp) => format!("{}:{}", smtp.host, smtp.port),
+    }
+}
+
+impl fmt::Display for Summary<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut table = Table::new();
+        table.load_preset(NOTHING);
+        for Resource { name, topic } in &self.resources {
+            table.add_row([format!("/{name}"), "HTTP".into(), format!("→ {topic}")]);
+        }
+        for Handler { name, subscribe, publish, group } in &self.handlers {
+            table.add_row([*name, &list(subscribe), &format!("→ {}", list(publish)), *group]);
+        }
+        for Sink { name, subscribe, to, group } in &self.sinks {
+            table.add_row([*name, &list(subscribe), &format!("→ {to}"), *group]);
+        }
+        let topics = count(self.topics.len() as u64, "topic");
+        let brokers = if self.brokers == EMBEDDED { "the embedded broker" } else { self.brokers };
+        write!(f, "{} can run: {topics} on {brokers}\n{}", self.name, table.trim_fmt())
+    }
+}
+
+fn names(topics: &[Arc<str>]) -> Vec<&str> {
+    topics.iter().map(|topic| &**topic).collect()
+}
+
+fn list(topics: &[&str]) -> String {
     if topics.is_empty() { "nothing".into() } else { topics.join(", ") }
 }
 
@@ -144,7 +228,8 @@ mod tests {
         let overrides = Overrides::default();
         let loaded =
             config::parse(toml.into(), "/shop/pipeline.toml".as_ref(), &|_| None, &overrides).unwrap();
-        let lines: Vec<String> = summary(&loaded.plan)
+        let lines: Vec<String> = Summary::new(&loaded.plan)
+            .to_string()
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();

@@ -1,12 +1,14 @@
 //! The running host, as the verbs that look at it from outside see it: over HTTP.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::CONTENT_TYPE;
-use hyper::{Method, Request, StatusCode};
+use hyper::http::uri::Scheme;
+use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -14,8 +16,8 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use serde::Deserialize;
 
 use crate::config::plan::{Brokers, KafkaPlan, Plan};
-use crate::log::kafka::Cluster;
-use crate::text::chain;
+use crate::log::kafka::{Cluster, ConnectError, Start, Tail};
+use crate::text::{chain, one_line};
 
 /// For one request, from connecting to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +44,7 @@ impl Host {
     /// By default where the plan says that it listens.
     pub(super) fn new(url: Option<&str>, plan: &Plan) -> miette::Result<Self> {
         let url = match (url, &plan.http) {
-            (Some(url), _) => url.trim_end_matches('/').to_string(),
+            (Some(url), _) => url.into(),
             (None, Some(http)) => format!("http://{}", reachable(http.listen)),
             (None, None) => {
                 return Err(miette!(
@@ -75,7 +77,7 @@ impl Host {
                 help = "say where this pipeline's host listens with --url, or name the other pipeline's file with --config",
                 "the host at {} runs the pipeline `{}`, not `{}`",
                 self.url,
-                report.pipeline,
+                one_line(&report.pipeline),
                 plan.name
             ));
         }
@@ -117,11 +119,56 @@ pub(super) async fn cluster(url: Option<&str>, plan: &Plan) -> miette::Result<Cl
     Cluster::connect(&kafka, &plan.name).into_diagnostic()
 }
 
+/// The topics of the cluster, from `start` on.
+pub(super) fn tail(cluster: &Cluster, topics: &[Arc<str>], start: &Start) -> miette::Result<Tail> {
+    match cluster.tail(topics, start) {
+        Err(ConnectError::Unavailable(reason)) => Err(away(cluster, &reason)),
+        tail => tail.into_diagnostic(),
+    }
+}
+
+/// The cluster gives no answer.
+pub(super) fn away(cluster: &Cluster, reason: &str) -> miette::Report {
+    let help = if cluster.is_embedded() {
+        "it is the embedded one, and goes with its host: does `wasmill run` still run?"
+    } else {
+        "start it, or name another with --brokers host:port; TLS and logins stand under [kafka.properties] in \
+         pipeline.toml"
+    };
+    miette!(help = help, "no broker answers at {}: {reason}", cluster.bootstrap())
+}
+
+/// For `--url`: plain HTTP is all that a host speaks.
+pub(super) fn url(text: &str) -> Result<String, String> {
+    let given = text.trim_end_matches('/');
+    match given.parse::<Uri>() {
+        Ok(uri) if uri.scheme() == Some(&Scheme::HTTP) && uri.host().is_some() => Ok(given.into()),
+        Ok(_) | Err(_) => {
+            let address = given.rsplit("://").next().unwrap_or(given);
+            Err(format!("give http://{address}"))
+        }
+    }
+}
+
 /// Where to connect to reach what listens on `listen`.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     if listen.ip().is_unspecified() {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), listen.port())
     } else {
         listen
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_its_scheme_is_told_what_to_give() {
+        assert_eq!(url("http://127.0.0.1:8080/"), Ok("http://127.0.0.1:8080".into()));
+        for wrong in ["127.0.0.1:8080", "https://127.0.0.1:8080/"] {
+            assert_eq!(url(wrong), Err("give http://127.0.0.1:8080".into()));
+        }
+        assert_eq!(url("localhost"), Err("give http://localhost".into()));
     }
 }

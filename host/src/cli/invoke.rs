@@ -3,29 +3,29 @@
 mod input;
 mod report;
 
-use std::fs::File;
-use std::io::{self, BufReader};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, miette};
 
-use self::input::Format;
+use self::input::{Format, Input};
 use self::report::Report;
 use crate::config::plan::{HandlerPlan, Plan};
 use crate::event::{Event, Handler, Outcome};
 use crate::guest::{ComponentHandler, Engine, EngineLimits, Usage, Version};
+use crate::text::count;
 
 /// Runs one handler over events, without Kafka.
 ///
 /// Prints what the handler would publish, each event's failure, and what the calls took. Nothing is
-/// published and nothing is retried. Exits with 1 if any event failed.
+/// published and nothing is retried. Exits with 1 if any event failed, or the input can't be read to its end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wasmill invoke averages reading.json
-  echo '{\"celsius\":21.5}' | wasmill invoke averages --key cellar
-  wasmill invoke averages events.jsonl --format event --json")]
+  jq '.examples[0]' schemas/order.json | wasmill invoke order-formatter --key o-00000001
+  jq '{key: .examples[0].order_id, payload: .examples[0]}' schemas/order.json >events.json
+  wasmill invoke order-formatter events.json --format event --json")]
 pub(super) struct Args {
     /// The handler's name in pipeline.toml.
     handler: String,
@@ -52,15 +52,18 @@ pub(super) struct Args {
 
 pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let handler = find(plan, &args.handler)?;
-    let given = match &args.file {
-        Some(path) => File::open(path)
-            .into_diagnostic()
-            .and_then(|file| input::read(BufReader::new(file), args.format))
-            .wrap_err_with(|| format!("can't read events from {}", path.display()))?,
-        None => {
-            input::read(io::stdin().lock(), args.format).wrap_err("can't read events from standard input")?
-        }
+    let (from, input) = match &args.file {
+        Some(path) => (path.display().to_string(), input::read_file(path, args.format)),
+        None => ("standard input".into(), input::read(io::stdin().lock(), args.format)),
     };
+    let Input { given, broken } = input;
+    let good = count(given.len() as u64, "event");
+    // What stands before a fault is handled all the same.
+    let broken =
+        match broken.map(|error| error.wrap_err(format!("can't read events from {from} after {good}"))) {
+            Some(error) if given.is_empty() => return Err(error),
+            broken => broken,
+        };
     let attempts: Vec<u32> = given.iter().map(|given| given.attempt).collect();
     let events = input::place(given, handler, args.key.as_deref());
     let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
@@ -73,7 +76,11 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     } else {
         report.print();
     }
-    Ok(if report.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match broken {
+        Some(error) => Err(error),
+        None if report.failed > 0 => Ok(ExitCode::FAILURE),
+        None => Ok(ExitCode::SUCCESS),
+    }
 }
 
 fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a HandlerPlan> {

@@ -20,8 +20,14 @@ pub(super) struct Pipeline {
     #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]
     config: PathBuf,
 
-    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says.
-    #[arg(long, global = true, env = "WASMILL_KAFKA_BROKERS", value_name = "LIST")]
+    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says; the last one counts.
+    #[arg(
+        long,
+        global = true,
+        env = "WASMILL_KAFKA_BROKERS",
+        value_name = "LIST",
+        overrides_with = "brokers"
+    )]
     brokers: Option<String>,
 
     /// This process's name among those that share the pipeline, over what the file says; unique and stable.
@@ -30,22 +36,26 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    /// For verbs that run no component.
+    /// For verbs that look at what runs. What is merely doubtful is told by `check` and `run`.
     pub(super) fn load(&self) -> miette::Result<Loaded> {
-        Ok(warned(self.judge()?))
+        self.judge().map_err(told)
     }
 
     /// For `run`: of components it tells only what stands beside other errors. Those of a sound file show when
     /// they are loaded.
     pub(super) fn load_to_run(&self) -> miette::Result<Loaded> {
-        Ok(warned(self.judge().map_err(with_components)?))
+        let mut loaded = self.judge().map_err(|errors| told(with_components(errors)))?;
+        for warning in loaded.warnings.drain(..) {
+            tell!("{:?}", Report::new(warning));
+        }
+        Ok(loaded)
     }
 
     /// For verbs that reach no broker: the file needn't name one, nor what belongs to it work.
     pub(super) fn load_without_broker(&self) -> miette::Result<Loaded> {
         let mut overrides = self.overrides();
         overrides.brokers.get_or_insert_with(|| "embedded".into());
-        Ok(warned(config::load(&self.config, &overrides)?))
+        config::load(&self.config, &overrides).map_err(told)
     }
 
     /// Everything but the components.
@@ -84,9 +94,10 @@ fn refused(properties: &BTreeMap<String, Secret>, places: &Places) -> Vec<Proble
     property_faults(properties).into_iter().map(problem).collect()
 }
 
-fn warned(mut loaded: Loaded) -> Loaded {
-    for warning in loaded.warnings.drain(..) {
-        tell!("{:?}", Report::new(warning));
+/// An error that stands alone and nowhere in the file, such as that there is no file, needs no heading.
+fn told(mut errors: ConfigErrors) -> Report {
+    match &*errors.errors {
+        [Problem { span: None, .. }] => Report::new(errors.errors.remove(0)),
+        _ => Report::new(errors),
     }
-    loaded
 }

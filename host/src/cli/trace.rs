@@ -11,16 +11,17 @@ use std::time::{Duration, Instant};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use indicatif::ProgressBar;
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::config::plan::Plan;
 use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
 use crate::event::{Event, header, moment};
 use crate::log::LogError;
-use crate::log::kafka::{Start, Tail};
+use crate::log::kafka::{Cluster, Start, Tail};
 
 use super::host;
+use crate::text::{count, one_line, readable};
 
 /// How long no record may come before the broker counts as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -39,7 +40,7 @@ pub(super) struct Args {
     key: String,
 
     /// Where the host listens that runs the embedded broker; by default where the pipeline says.
-    #[arg(long)]
+    #[arg(long, value_parser = host::url)]
     url: Option<String>,
 
     /// Prints one JSON object, on stdout.
@@ -51,9 +52,9 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
-    let mut tail = cluster.tail(&topics, &Start::Beginning).into_diagnostic()?;
+    let mut tail = host::tail(&cluster, &topics, &Start::Beginning)?;
 
-    let (events, read) = records_of(&mut tail, args.key.as_bytes())?;
+    let (events, read) = records_of(&mut tail, &cluster, args.key.as_bytes())?;
     let hops = hops(&events);
     if args.json {
         let trace = Trace { key: &args.key, records_read: read, hops: &hops };
@@ -63,9 +64,10 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     }
     if hops.is_empty() {
         tell!(
-            "no record has the key {:?}: {read} records read, in {}\n\
+            "no record has the key {:?}: {} read, in {}\n\
              (keys are compared byte by byte; old records may be gone, by the topics' retention)",
             args.key,
+            count(read, "record"),
             topics.join(", ")
         );
         return Ok(ExitCode::FAILURE);
@@ -74,7 +76,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
 }
 
 /// All that was there when the tail was made; and how many records that were, of whatever key.
-fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> {
+fn records_of(tail: &mut Tail, cluster: &Cluster, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> {
     let spinner = ProgressBar::new_spinner().with_message("reading");
     let (mut found, mut read) = (Vec::new(), 0);
     let mut last_news = Instant::now();
@@ -87,7 +89,7 @@ fn records_of(tail: &mut Tail, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> 
         if !events.is_empty() {
             last_news = Instant::now();
         } else if last_news.elapsed() > PATIENCE {
-            return Err(miette!("the topics' ends can't be reached: does the broker answer?"));
+            return Err(host::away(cluster, "the topics' ends can't be reached"));
         }
         read += events.len() as u64;
         spinner.set_position(read);
@@ -119,7 +121,7 @@ struct Hop {
     digest: Option<String>,
     /// The record that it was made from, as `topic/partition/offset`.
     source: Option<String>,
-    /// After the record that it was made from; after the one before it, where that is not known.
+    /// After the record that it was made from; null where that is not one of the key's.
     latency_ms: Option<i64>,
     failure: Option<Failed>,
 }
@@ -144,27 +146,23 @@ fn hops(events: &[Event]) -> Vec<Hop> {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_cached_key(|event| (event.timestamp_ms, depth(event), event.position.clone()));
 
-    let before = std::iter::once(None).chain(ordered.iter().copied().map(Some));
-    let hop = |(event, before): (&&Event, Option<&Event>)| {
-        let from = source(event).or(before);
-        Hop {
-            time: event.timestamp_ms.and_then(rfc3339),
-            timestamp_ms: event.timestamp_ms,
-            topic: event.position.topic.to_string(),
-            partition: event.position.partition,
-            offset: event.position.offset,
-            handler: text(event, HANDLER),
-            digest: text(event, DIGEST),
-            source: text(event, SOURCE),
-            latency_ms: from.and_then(|from| event.timestamp_ms?.checked_sub(from.timestamp_ms?)),
-            failure: text(event, FAILURE_KIND).map(|kind| Failed {
-                kind,
-                message: text(event, FAILURE_MESSAGE),
-                attempts: text(event, ATTEMPTS),
-            }),
-        }
+    let hop = |event: &Event| Hop {
+        time: event.timestamp_ms.and_then(rfc3339),
+        timestamp_ms: event.timestamp_ms,
+        topic: event.position.topic.to_string(),
+        partition: event.position.partition,
+        offset: event.position.offset,
+        handler: text(event, HANDLER),
+        digest: text(event, DIGEST),
+        source: text(event, SOURCE),
+        latency_ms: source(event).and_then(|from| event.timestamp_ms?.checked_sub(from.timestamp_ms?)),
+        failure: text(event, FAILURE_KIND).map(|kind| Failed {
+            kind,
+            message: text(event, FAILURE_MESSAGE),
+            attempts: text(event, ATTEMPTS),
+        }),
     };
-    ordered.iter().zip(before).map(hop).collect()
+    ordered.into_iter().map(hop).collect()
 }
 
 fn text(event: &Event, name: &str) -> Option<String> {
@@ -175,7 +173,9 @@ fn rfc3339(timestamp_ms: i64) -> Option<String> {
     Some(humantime::format_rfc3339_millis(moment(timestamp_ms)?).to_string())
 }
 
+/// Headers are whatever the record's producer wrote.
 fn table(hops: &[Hop]) -> String {
+    let shown = |header: &Option<String>| header.as_deref().map(one_line).unwrap_or_default();
     let mut table = Table::new();
     table.load_preset(NOTHING).set_header([
         "time",
@@ -191,14 +191,15 @@ fn table(hops: &[Hop]) -> String {
             hop.time.clone().unwrap_or_default(),
             hop.topic.clone(),
             format!("{}/{}", hop.partition, hop.offset),
-            hop.handler.clone().unwrap_or_default(),
-            hop.digest.as_deref().map(|digest| digest.chars().take(12).collect()).unwrap_or_default(),
+            shown(&hop.handler),
+            shown(&hop.digest).chars().take(12).collect(),
             hop.latency_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
         ]);
         if let Some(Failed { kind, message, attempts }) = &hop.failure {
             let (topic, partition, offset) = (&hop.topic, hop.partition, hop.offset);
-            let attempts = attempts.as_deref().unwrap_or("?");
-            let message = message.as_deref().unwrap_or_default();
+            let kind = one_line(kind);
+            let attempts = one_line(attempts.as_deref().unwrap_or("?"));
+            let message = readable(message.as_deref().unwrap_or_default()).replace('\n', "\n    ");
             failures.push_str(&format!(
                 "\n{topic}/{partition}/{offset}: {kind} at attempt {attempts}: {message}"
             ));
@@ -238,14 +239,15 @@ mod tests {
     }
 
     #[test]
-    fn latency_is_counted_from_the_record_it_was_made_from_and_else_from_the_one_before() {
+    fn latency_is_counted_from_the_record_it_was_made_from_and_from_no_other() {
         let events = [
             event("in", 0, 1000, &[]),
             event("out", 0, 1200, &[(SOURCE, "in/1/0")]),
             event("aside", 0, 1300, &[(SOURCE, "in/1/0")]),
-            event("elsewhere", 0, 1450, &[]),
+            event("in", 1, 1450, &[]),
+            event("out", 1, 1460, &[(SOURCE, "elsewhere/1/0")]),
         ];
-        let expected = [("in", None), ("out", Some(200)), ("aside", Some(300)), ("elsewhere", Some(150))];
+        let expected = [("in", None), ("out", Some(200)), ("aside", Some(300)), ("in", None), ("out", None)];
         assert_eq!(topics(&hops(&events)), expected);
     }
 
@@ -263,5 +265,14 @@ mod tests {
         assert_eq!(hops[0].time.as_deref(), Some("2026-09-21T14:13:20.123Z"));
         assert_eq!(hops[0].failure.as_ref().unwrap().kind, "reject");
         assert!(table(&hops).ends_with("h.dlq/1/0: reject at attempt 1: no \"to\""));
+    }
+
+    #[test]
+    fn what_headers_hold_cannot_command_the_terminal_nor_pass_for_a_line_of_the_table() {
+        let tricks = "\u{1b}]0;owned\u{7}\nh.dlq/1/9: forged";
+        let names = [HANDLER, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, ATTEMPTS];
+        let shown = table(&hops(&[event("h.dlq", 0, 1, &names.map(|name| (name, tricks)))]));
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+        assert!(shown.lines().all(|line| !line.starts_with("h.dlq/1/9")), "{shown}");
     }
 }

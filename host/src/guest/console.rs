@@ -14,6 +14,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
 use crate::event::FAILURE_TEXT;
+use crate::text::readable;
 
 /// Bytes of a line; the rest of it is cut off.
 const LINE: usize = 4 * 1024;
@@ -68,7 +69,7 @@ impl Console {
     pub(super) fn stderr_tail(&self) -> String {
         let printed = self.lock();
         let tail = &printed.tail[printed.tail.len().saturating_sub(TAIL)..];
-        readable(tail).trim().to_string()
+        readable(&String::from_utf8_lossy(tail)).trim().to_string()
     }
 
     fn lock(&self) -> MutexGuard<'_, Printed> {
@@ -116,20 +117,12 @@ impl Printed {
             self.dropped += 1;
             return;
         }
-        let mut text = readable(&line[..line.len().min(LINE)]);
+        let mut text = readable(&String::from_utf8_lossy(&line[..line.len().min(LINE)]));
         if line.len() > LINE {
             text.push('…');
         }
         self.lines.push((stream, text));
     }
-}
-
-/// Text that can't play tricks on a terminal.
-fn readable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes)
-        .chars()
-        .map(|c| if c.is_control() && c != '\t' && c != '\n' { '\u{fffd}' } else { c })
-        .collect()
 }
 
 /// What the guest's `wasi:cli/stdout` and `stderr` write to.

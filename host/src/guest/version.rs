@@ -37,8 +37,18 @@ struct Inner {
 #[derive(Debug, Error, Diagnostic)]
 pub enum LoadError {
     #[error("there is no component at {}", .path.display())]
-    #[diagnostic(help("build it (`just build`), or correct `component` in pipeline.toml"))]
+    #[diagnostic(help(
+        "build it (`cargo build --release --target wasm32-wasip2` in its crate; `just components` for those \
+         of Wasmill's own example), or correct `component` in pipeline.toml"
+    ))]
     Missing { path: PathBuf },
+
+    #[error("{} is a folder, not a component", .path.display())]
+    #[diagnostic(help(
+        "`component` in pipeline.toml must name the .wasm file itself, which cargo puts into \
+         target/wasm32-wasip2/release/"
+    ))]
+    Folder { path: PathBuf },
 
     #[error("can't read {}: {source}", .path.display())]
     #[diagnostic(help("this user must be allowed to read the file"))]
@@ -80,12 +90,10 @@ impl Version {
     /// Reads, compiles, links and checks a component. Compiling takes a few 100 ms for a big one: not for
     /// a shard's thread.
     pub fn load(engine: &Engine, path: &Path) -> Result<Self, LoadError> {
-        let bytes = fs::read(path).map_err(|source| {
-            if source.kind() == io::ErrorKind::NotFound {
-                LoadError::Missing { path: path.into() }
-            } else {
-                LoadError::Unreadable { path: path.into(), source }
-            }
+        let bytes = fs::read(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => LoadError::Missing { path: path.into() },
+            io::ErrorKind::IsADirectory => LoadError::Folder { path: path.into() },
+            _ => LoadError::Unreadable { path: path.into(), source },
         })?;
         Self::from_bytes(engine, path, &bytes)
     }

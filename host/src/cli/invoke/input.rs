@@ -1,10 +1,13 @@
 //! The events that `wasmill invoke` is given.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::error::Error;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, Report};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -47,25 +50,43 @@ impl Given {
     }
 }
 
-pub(super) fn read(input: impl BufRead, format: Format) -> miette::Result<Vec<Given>> {
-    match format {
-        Format::Json => values(input, |payload| Given::payload(Some(payload), None)),
-        Format::Event => values(input, |given| given),
-        Format::Lines => input
-            .lines()
-            .map(|line| line.map(|line| Given::payload(None, Some(line))).into_diagnostic())
-            .collect(),
+/// What an input holds, up to its end or to what can't be read.
+#[derive(Debug)]
+pub(super) struct Input {
+    pub(super) given: Vec<Given>,
+    pub(super) broken: Option<Report>,
+}
+
+pub(super) fn read_file(path: &Path, format: Format) -> Input {
+    match File::open(path).into_diagnostic() {
+        Ok(file) => read(BufReader::new(file), format),
+        Err(error) => Input { given: Vec::new(), broken: Some(error) },
     }
 }
 
-fn values<T: DeserializeOwned>(
-    input: impl BufRead,
-    given: impl Fn(T) -> Given,
-) -> miette::Result<Vec<Given>> {
-    serde_json::Deserializer::from_reader(input)
-        .into_iter()
-        .map(|value| value.map(&given).into_diagnostic())
-        .collect()
+pub(super) fn read(input: impl BufRead, format: Format) -> Input {
+    match format {
+        Format::Json => values(input, |payload| Given::payload(Some(payload), None)),
+        Format::Event => values(input, |given| given),
+        Format::Lines => {
+            up_to_a_fault(input.lines().map(|line| line.map(|line| Given::payload(None, Some(line)))))
+        }
+    }
+}
+
+fn values<T: DeserializeOwned>(input: impl BufRead, given: impl Fn(T) -> Given) -> Input {
+    up_to_a_fault(serde_json::Deserializer::from_reader(input).into_iter().map(|value| value.map(&given)))
+}
+
+fn up_to_a_fault<E: Error + Send + Sync + 'static>(read: impl Iterator<Item = Result<Given, E>>) -> Input {
+    let mut given = Vec::new();
+    for event in read {
+        match event.into_diagnostic() {
+            Ok(event) => given.push(event),
+            Err(error) => return Input { given, broken: Some(error) },
+        }
+    }
+    Input { given, broken: None }
 }
 
 /// The events at made-up places: partition 0 of the handler's first topic, from offset 0 on.
@@ -94,7 +115,8 @@ mod tests {
     use super::*;
 
     fn payloads(input: &str, format: Format) -> Vec<Option<String>> {
-        let given = read(input.as_bytes(), format).unwrap();
+        let Input { given, broken } = read(input.as_bytes(), format);
+        assert!(broken.is_none(), "{broken:?}");
         given
             .into_iter()
             .map(|given| given.payload.map(|json| json.get().to_owned()).or(given.line))
@@ -120,15 +142,16 @@ mod tests {
 
     #[test]
     fn an_event_may_leave_out_everything_and_have_nothing_unknown() {
-        let given = read(r#"{} {"key":"k","payload":{"a":1},"headers":{"h":"v"}}"#.as_bytes(), Format::Event)
-            .unwrap();
+        let input = r#"{} {"key":"k","payload":{"a":1},"headers":{"h":"v"}} {"paylod":1} {}"#;
+        let Input { given, broken } = read(input.as_bytes(), Format::Event);
+        assert_eq!(given.len(), 2);
         assert!(given[0].payload.is_none() && given[0].key.is_none());
         assert_eq!(
             (given[1].key.as_deref(), given[1].payload.as_ref().unwrap().get()),
             (Some("k"), "{\"a\":1}")
         );
         assert_eq!((given[0].attempt, given[1].headers["h"].as_str()), (1, "v"));
-        let error = read(r#"{"paylod":1}"#.as_bytes(), Format::Event).unwrap_err();
+        let error = broken.unwrap();
         assert!(error.to_string().contains("unknown field `paylod`"), "{error}");
     }
 }

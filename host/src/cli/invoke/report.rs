@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::event::{Event, Outcome, Output};
 use crate::guest::Usage;
+use crate::text::{count, one_line, readable};
 
 /// What `--json` prints.
 #[derive(Debug, Serialize)]
@@ -74,31 +75,33 @@ impl Report {
 
     pub(super) fn print(&self) {
         for event in &self.events {
-            answer!("{}", event.position);
+            answer!("{}", one_line(&event.position));
             for output in &event.outputs {
                 let key = output.key.as_deref().unwrap_or("(no key)");
-                answer!(
-                    "  -> {} {key} {}",
-                    output.topic,
-                    output.payload.as_ref().map_or("(null)", Payload::text)
-                );
+                let payload = output.payload.as_ref().map_or("(null)".into(), Payload::line);
+                answer!("  -> {} {} {payload}", one_line(&output.topic), one_line(key));
                 for (name, value) in &output.headers {
-                    answer!("     {name}: {value}");
+                    answer!("     {}: {}", one_line(name), one_line(value));
                 }
             }
-            if let Some(failure) = &event.failure {
-                answer!("  {}: {}", failure.kind, failure.message.replace('\n', "\n  "));
-                for frame in failure.backtrace.iter().flat_map(|frames| frames.lines()) {
-                    answer!("  {frame}");
+            match &event.failure {
+                Some(failure) => {
+                    answer!("  {}: {}", failure.kind, readable(&failure.message).replace('\n', "\n    "));
+                    for frame in failure.backtrace.iter().flat_map(|frames| frames.lines()) {
+                        answer!("  {}", one_line(frame));
+                    }
                 }
+                None if event.outputs.is_empty() => answer!("  (nothing)"),
+                None => {}
             }
         }
         let outputs: usize = self.events.iter().map(|event| event.outputs.len()).sum();
         tell!(
-            "{} events: {outputs} outputs, {} failed; {} calls, {:.3} ms, {} of memory at most",
-            self.events.len(),
+            "{}: {}, {} failed; {}, {:.3} ms, {} of memory at most",
+            count(self.events.len() as u64, "event"),
+            count(outputs as u64, "output"),
             self.failed,
-            self.calls,
+            count(self.calls, "call"),
             self.time_us as f64 / 1000.0,
             ByteSize::b(self.peak_memory_bytes as u64),
         );
@@ -123,10 +126,11 @@ impl Payload {
         serde_json::from_slice(bytes).map_or_else(|_not_json| Self::Text(text(bytes)), Self::Json)
     }
 
-    fn text(&self) -> &str {
+    fn line(&self) -> String {
         match self {
-            Self::Json(json) => json.get(),
-            Self::Text(text) => text,
+            // Its strings hold no line breaks: those between the tokens are layout.
+            Self::Json(json) => one_line(&json.get().replace(['\r', '\n'], " ")),
+            Self::Text(text) => one_line(text),
         }
     }
 }
@@ -164,6 +168,14 @@ mod tests {
                 json!({"topic": "first", "key": null, "payload": null, "headers": []}),
             ]
         );
+    }
+
+    #[test]
+    fn a_payload_takes_one_line_and_commands_no_terminal() {
+        let line = |payload: &str| Payload::new(payload.as_bytes()).line();
+        assert_eq!(line("{\n\"a\":1\r\n}"), "{ \"a\":1  }");
+        assert_eq!(line("\"\u{9b}2J\""), "\"\u{fffd}2J\"");
+        assert_eq!(line("\u{1b}[2Jgone\n  -> emails"), "\u{fffd}[2Jgone⏎  -> emails");
     }
 
     #[test]

@@ -17,25 +17,30 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use miette::{IntoDiagnostic, WrapErr, miette};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use rand::Rng;
 use serde_json::Value;
 use tokio::sync::mpsc::{self, Receiver};
 
 use crate::config::plan::{Plan, ResourcePlan};
 use crate::log::LogError;
-use crate::log::kafka::{Start, Tail};
+use crate::log::kafka::{Cluster, Start, Tail};
 
 use super::host::{self, Host};
 use journeys::Journeys;
 use post::{Answer, Posting};
 use report::Report;
 
+/// After so long without a record the broker is asked whether it is there.
+const SILENCE: Duration = Duration::from_secs(3);
+/// How long the broker may stay away once it was there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Posts made-up bodies to the running host and follows each one through the topics.
 ///
-/// The bodies come from the `examples` of the resource's JSON Schema. Every one gets a fresh key, made by
-/// the host, and is done when it has reached the last topic of the resource's view or a dead letter topic.
-/// Exits with 1 when the host refused one, or when one is still missing after the timeout.
+/// The bodies come from the `examples` of the resource's JSON Schema. Every one gets a fresh key, made by the
+/// host. The last topic of the resource's `view` is where its journey ends (of the pipeline that ships: the
+/// receipt of its e-mail), or a dead letter topic is. Exits with 1 when the host refused one, or when one is
+/// still missing after the timeout, or when the broker has gone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -50,7 +55,7 @@ pub(super) struct Args {
     #[arg(short = 'n', long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..))]
     count: u32,
 
-    /// How many to post a second; as fast as the host answers by default.
+    /// How many to post a second, from 0.001; as fast as the host answers by default.
     #[arg(long, value_name = "R", value_parser = rate)]
     rate: Option<f64>,
 
@@ -59,7 +64,7 @@ pub(super) struct Args {
     parallel: u16,
 
     /// Where the host listens; by default where the pipeline says.
-    #[arg(long)]
+    #[arg(long, value_parser = host::url)]
     url: Option<String>,
 
     /// Takes the bodies from a file instead: a JSON array, or one JSON object after another.
@@ -70,8 +75,8 @@ pub(super) struct Args {
     #[arg(long)]
     seed: Option<u32>,
 
-    /// How long to wait for the last ones after the last POST.
-    #[arg(long, default_value = "120s", value_parser = humantime::parse_duration)]
+    /// How long to wait for the last ones after the last POST: 90s, 5m, 1h.
+    #[arg(long, value_name = "TIME", default_value = "120s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 
     /// Prints the summary as one JSON object, on stdout.
@@ -89,55 +94,61 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     runtime.block_on(host.running(plan))?;
     let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
-    let mut tail = cluster.tail(&topics, &Start::End).into_diagnostic()?;
-    reach_the_end(&mut tail)?;
+    let mut tail = host::tail(&cluster, &topics, &Start::End)?;
+    reach_the_end(&mut tail, &cluster)?;
 
-    let mut rng = StdRng::seed_from_u64(seed.into());
     let (answers, answered) = mpsc::channel(1024);
     let posting = Posting {
         host,
         resource: resource.name.clone(),
         key: resource.key.clone(),
-        bodies: (0..args.count).map(|_| bodies[rng.random_range(0..bodies.len())].clone()).collect(),
+        bodies,
+        seed,
+        count: args.count,
         rate: args.rate,
         answers,
     };
     let start = Instant::now();
     let mut journeys = Journeys::new(topics, resource.view.len());
-    thread::scope(|scope| {
+    let gone = thread::scope(|scope| {
         // Ends when all is posted, or when `follow` gives up and drops its end of the channel.
         scope.spawn(|| runtime.block_on(posting.run(args.parallel)));
         follow(&mut tail, answered, &mut journeys, &args)
     })?;
 
-    let report = Report::new(&journeys, seed, start.elapsed());
+    let gone = gone.map(|reason| host::away(&cluster, &reason));
+    let report = Report::new(&journeys, seed, start.elapsed(), gone.as_ref().map(ToString::to_string));
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {
         answer!("{report}");
     }
-    Ok(if report.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    match gone {
+        Some(gone) => Err(gone),
+        None if report.is_complete() => Ok(ExitCode::SUCCESS),
+        None => Ok(ExitCode::FAILURE),
+    }
 }
 
-/// Until every accepted one is done, or `timeout` has passed since the last answer.
+/// Until every accepted one is done, `timeout` has passed since the last POST was answered, or the broker has
+/// given no answer for [`PATIENCE`]: then it tells why.
 fn follow(
     tail: &mut Tail,
     mut answered: Receiver<Answer>,
     journeys: &mut Journeys,
     args: &Args,
-) -> miette::Result<()> {
+) -> miette::Result<Option<String>> {
     let style = "{bar:40} {pos}/{len} done  {per_sec}  {msg}";
     // Draws on stderr, and only on a terminal.
     let bar = ProgressBar::new(args.count.into())
         .with_style(ProgressStyle::with_template(style).into_diagnostic()?);
-    let mut last_answer = Instant::now();
+    let (mut last_answer, mut last_sign) = (Instant::now(), Instant::now());
+    let mut gone = None;
     while journeys.missing() > 0 || !answered.is_closed() || !answered.is_empty() {
         let events = match tail.poll(10_000, Duration::from_millis(20)) {
             Ok(events) => events,
-            Err(LogError::Unavailable(_)) if last_answer.elapsed() < args.timeout => Vec::new(),
-            Err(error @ (LogError::Unavailable(_) | LogError::Fatal(_))) => {
-                return Err(error).into_diagnostic();
-            }
+            Err(LogError::Unavailable(_)) => Vec::new(),
+            Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
         };
         let now = Instant::now();
         for event in &events {
@@ -147,25 +158,40 @@ fn follow(
             journeys.answered(answer);
             last_answer = now;
         }
-        if answered.is_closed() && answered.is_empty() {
+        let all_answered = answered.is_closed() && answered.is_empty();
+        if all_answered {
             journeys.all_answered();
         }
         bar.set_position(journeys.done());
         bar.set_message(journeys.line());
-        if last_answer.elapsed() > args.timeout {
+        if all_answered && last_answer.elapsed() > args.timeout {
             break;
+        }
+        if !events.is_empty() {
+            last_sign = now;
+        } else if last_sign.elapsed() > SILENCE {
+            // Nothing may have come because nothing is there: only the broker can tell.
+            match tail.is_outgrown() {
+                Ok(_) => last_sign = Instant::now(),
+                Err(error) if last_sign.elapsed() > PATIENCE => {
+                    let seconds = last_sign.elapsed().as_secs();
+                    gone = Some(format!("the last sign of it is {seconds} s old; {error}"));
+                    break;
+                }
+                Err(_) => {}
+            }
         }
     }
     bar.finish_and_clear();
-    Ok(())
+    Ok(gone)
 }
 
 /// So that nothing posted from here on is missed, and little that came before is read.
-fn reach_the_end(tail: &mut Tail) -> miette::Result<()> {
+fn reach_the_end(tail: &mut Tail, cluster: &Cluster) -> miette::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !tail.caught_up() {
         if Instant::now() > deadline {
-            return Err(miette!("the topics' ends can't be reached: does the broker answer?"));
+            return Err(host::away(cluster, "the topics' ends can't be reached"));
         }
         match tail.poll(10_000, Duration::from_millis(100)) {
             Ok(_) | Err(LogError::Unavailable(_)) => {}
@@ -241,7 +267,22 @@ fn read(file: &Path) -> miette::Result<Vec<Value>> {
 
 fn rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if rate.is_finite() && rate > 0.0 => Ok(rate),
-        Ok(_) | Err(_) => Err("wants a number above 0".into()),
+        // A slower one would leave the range of the clock.
+        Ok(rate) if rate.is_finite() && rate >= 0.001 => Ok(rate),
+        Ok(_) | Err(_) => Err("wants a number from 0.001".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_is_a_number_that_the_clock_can_keep() {
+        assert_eq!(rate("0.5"), Ok(0.5));
+        for wrong in ["0", "-1", "1e-300", "inf", "NaN", "fast"] {
+            assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        assert!(Instant::now().checked_add(Duration::from_secs_f64(f64::from(u32::MAX) / 0.001)).is_some());
     }
 }

@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::journeys::Journeys;
+use crate::text;
 
 #[derive(Serialize)]
 pub(super) struct Report {
@@ -19,8 +20,10 @@ pub(super) struct Report {
     done: u64,
     missing: u64,
     dead_lettered: u64,
-    /// From the first POST until all were done.
+    /// From the first POST until all were done, or were followed no longer.
     seconds: f64,
+    /// Why they were followed no longer: the broker has gone.
+    broker_gone: Option<String>,
     /// From a POST to its answer.
     answer: Latency,
     /// From a POST until its record was seen in each topic of the view, and in each dead letter topic
@@ -55,7 +58,7 @@ struct Latency {
 }
 
 impl Report {
-    pub(super) fn new(journeys: &Journeys, seed: u32, took: Duration) -> Self {
+    pub(super) fn new(journeys: &Journeys, seed: u32, took: Duration, broker_gone: Option<String>) -> Self {
         let mut refusals: Vec<_> = journeys
             .refusals
             .iter()
@@ -70,6 +73,7 @@ impl Report {
             missing: journeys.missing(),
             dead_lettered: journeys.posted().filter(|j| j.is_dead_lettered(journeys.view)).count() as u64,
             seconds: (took.as_secs_f64() * 1000.0).round() / 1000.0,
+            broker_gone,
             answer: Latency::new(journeys.answers.clone()),
             topics: (0..journeys.topics.len())
                 .map(|topic| TopicReport::new(journeys, topic))
@@ -145,11 +149,12 @@ impl fmt::Display for Report {
         writeln!(f, "{}\n", table.trim_fmt())?;
         write!(
             f,
-            "{} posted in {:.1} s: {} done, {} missing, {} refused, {} of the done as dead letters (seed {})",
+            "{} posted, followed for {:.1} s: {} done, {} missing, {} refused, {} of the done as dead letters \
+             (seed {})",
             self.posted, self.seconds, self.done, self.missing, self.refused, self.dead_lettered, self.seed
         )?;
         for Refusal { count, reason } in self.refusals.iter().take(5) {
-            write!(f, "\nrefused {count} times: {reason}")?;
+            write!(f, "\nrefused {}: {}", text::count(*count, "time"), text::one_line(reason))?;
         }
         Ok(())
     }
