@@ -6,6 +6,7 @@
 //! all is told at once; a plan comes out only when there were no errors at all.
 
 mod compile;
+mod conceal;
 mod document;
 mod interpolate;
 pub mod plan;
