@@ -128,6 +128,14 @@ impl Smtp {
                 self.server()
             )));
         }
+        if connection.server_info().get_auth_mechanism(DEFAULT_MECHANISMS).is_none() {
+            let without = if connection.is_encrypted() { "" } else { " without TLS" };
+            return Err(Undelivered::Blocked(format!(
+                "{} offers no login{without}, at least none by PLAIN or LOGIN (if it wants none, take the user \
+                 name and password out of the sink)",
+                self.server()
+            )));
+        }
         let credentials = Credentials::new(user.clone(), password.expose().to_string());
         match connection.auth(DEFAULT_MECHANISMS, &credentials).await {
             Ok(_welcome) => Ok(()),
