@@ -50,13 +50,13 @@ pub enum BadSchema {
 }
 
 impl BadSchema {
-    /// What to do about it, where there is more to say than to correct it.
-    pub fn remedy(&self) -> Option<&'static str> {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
         match self {
             Self::Elsewhere(_) => {
-                Some("copy what it refers to into the `$defs` of this file, and refer to it as `#/$defs/…`")
+                "copy what it refers to into the `$defs` of this file, and refer to it as `#/$defs/…`"
             }
-            Self::Unfit(_) => None,
+            Self::Unfit(_) => "correct the schema at the places named",
         }
     }
 }
