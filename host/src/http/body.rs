@@ -24,13 +24,11 @@ pub(super) struct Bodies {
     pub(super) bytes: Arc<Semaphore>,
 }
 
-/// Of the slots, and of the bytes once there are some.
-type Share = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
-
 /// A whole body; its share of the bounds ends with it.
 pub(super) struct Taken {
     pub(super) bytes: Bytes,
-    _share: Share,
+    _slot: OwnedSemaphorePermit,
+    _share: Option<OwnedSemaphorePermit>,
 }
 
 impl Bodies {
@@ -42,7 +40,7 @@ impl Bodies {
 
     /// All of the body, or the problem. A body that is too large, or for which there is no room, is read to its end
     /// all the same (up to a point), and thrown away: closing on a client that still sends would reset the
-    /// connection before it reads why.
+    /// connection before it reads why. Of more bodies than there are slots for, that is the price.
     pub(super) async fn read(&self, request: &HeaderMap, mut body: Body) -> Result<Taken, Problem> {
         let Self { limit, timeout, .. } = *self;
         let too_large = || {
@@ -56,7 +54,8 @@ impl Bodies {
             return Err(too_large());
         }
         let slot = self.slots.clone().try_acquire_owned().map_err(|_none| no_room())?;
-        let mut kept = Some((BytesMut::new(), (slot, None::<OwnedSemaphorePermit>)));
+        // Until there is no room for more, or it is too large.
+        let mut kept = Some((BytesMut::new(), None::<OwnedSemaphorePermit>));
         let mut read = 0;
         let reading = async {
             while let Some(frame) = body.frame().await {
@@ -65,7 +64,7 @@ impl Bodies {
                 if read > most_discarded {
                     break;
                 }
-                kept = kept.take().filter(|_| read <= limit).and_then(|(mut kept, (slot, mut share))| {
+                kept = kept.take().filter(|_| read <= limit).and_then(|(mut kept, mut share)| {
                     let more =
                         self.bytes.clone().try_acquire_many_owned(u32::try_from(bytes.len()).ok()?).ok()?;
                     match &mut share {
@@ -73,7 +72,7 @@ impl Bodies {
                         None => share = Some(more),
                     }
                     kept.extend_from_slice(&bytes);
-                    Some((kept, (slot, share)))
+                    Some((kept, share))
                 });
             }
             Ok::<_, axum::Error>(())
@@ -81,7 +80,9 @@ impl Bodies {
         let outcome = tokio::time::timeout(timeout, reading).await;
         match (outcome, kept) {
             _ if read > limit => Err(too_large()),
-            (Ok(Ok(())), Some((bytes, share))) => Ok(Taken { bytes: bytes.freeze(), _share: share }),
+            (Ok(Ok(())), Some((bytes, share))) => {
+                Ok(Taken { bytes: bytes.freeze(), _slot: slot, _share: share })
+            }
             (Ok(Ok(())) | Err(_), None) => Err(no_room()),
             (Ok(Err(error)), _) => Err(Problem::new(StatusCode::BAD_REQUEST, "body", "The body broke off")
                 .detail(error.to_string())

@@ -210,3 +210,29 @@ async fn slow_bodies_take_bounded_room_and_the_probes_answer_meanwhile() {
         serving.abort();
     }
 }
+
+#[tokio::test]
+async fn a_slow_body_for_which_there_is_no_room_counts_until_it_ends() {
+    let mut slots = None;
+    let (address, serving) = adjusted(|app| {
+        app.bodies.slots.forget_permits(app.bodies.slots.available_permits() - 1);
+        app.bodies.bytes.forget_permits(app.bodies.bytes.available_permits() - 10);
+        slots = Some(app.bodies.slots.clone());
+    })
+    .await;
+    let slots = slots.unwrap();
+    let part = format!("{HEAD}content-length: 100\r\n\r\n{}", "x".repeat(60));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(part.as_bytes()).await.unwrap();
+    until(|| slots.available_permits() == 0).await;
+
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(part.as_bytes()).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(4), read_to_end(second)).await.expect("at once");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    first.write_all("x".repeat(40).as_bytes()).await.unwrap();
+    let answer = read_to_end(first).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    until(|| slots.available_permits() == 1).await;
+    serving.abort();
+}
