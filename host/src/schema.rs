@@ -2,11 +2,13 @@
 //!
 //! Configuration compiles a schema once; the plan holds it, and the ingress asks it.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use boon::{
     CompileError, Compiler, ErrorKind, InstanceLocation, InstanceToken, SchemaIndex, Schemas, ValidationError,
 };
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -30,6 +32,14 @@ pub struct Fault {
     pub detail: String,
 }
 
+/// What found a fault, as far as that matters.
+#[derive(Clone, Copy)]
+enum Keyword {
+    Format,
+    Pattern,
+    Other,
+}
+
 #[derive(Debug, Error)]
 pub enum BadSchema {
     #[error("it refers to `{0}`, and nothing beyond the schema itself is read")]
@@ -40,13 +50,13 @@ pub enum BadSchema {
 }
 
 impl BadSchema {
-    /// What to do about it, where there is more to say than to correct it.
-    pub fn remedy(&self) -> Option<&'static str> {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
         match self {
             Self::Elsewhere(_) => {
-                Some("copy what it refers to into the `$defs` of this file, and refer to it as `#/$defs/…`")
+                "copy what it refers to into the `$defs` of this file, and refer to it as `#/$defs/…`"
             }
-            Self::Unfit(_) => None,
+            Self::Unfit(_) => "correct the schema at the places named",
         }
     }
 }
@@ -78,13 +88,64 @@ impl Schema {
         &self.source
     }
 
-    /// Every fault, in the body's order as far as the schema's allows; empty for a valid body.
+    /// Every fault, one for each place in the body that has some, in the body's order as far as the schema's allows; empty for a valid body.
     pub fn faults(&self, body: &Value) -> Vec<Fault> {
         let mut faults = Vec::new();
         if let Err(error) = self.schemas.validate(body, self.root) {
-            collect(&error, &mut faults);
+            self.collect(&error, &mut faults);
         }
-        faults
+        one_a_pointer(faults)
+    }
+
+    fn collect(&self, error: &ValidationError<'_, '_>, faults: &mut Vec<(Fault, Keyword)>) {
+        let other = |pointer, detail| (Fault { pointer, detail }, Keyword::Other);
+        let at = |property: Option<&str>| pointer(&error.instance_location, property);
+        match &error.kind {
+            // One fault each, at the property itself.
+            ErrorKind::Required { want } => {
+                faults.extend(want.iter().map(|name| other(at(Some(name)), "is required".into())))
+            }
+            ErrorKind::AdditionalProperties { got } => faults.extend(
+                got.iter().map(|name| other(at(Some(name)), "is not a property of this object".into())),
+            ),
+            ErrorKind::FalseSchema => {
+                faults.push(other(at(None), "is not allowed here".into()));
+            }
+            // The faults of alternatives are no faults of the body each: only that all of them failed is.
+            ErrorKind::AnyOf | ErrorKind::OneOf(None) if !error.causes.is_empty() => {
+                let mut alternatives = Vec::new();
+                for cause in &error.causes {
+                    self.collect(cause, &mut alternatives);
+                }
+                let mut alternatives = one_a_pointer(alternatives);
+                alternatives.truncate(8);
+                let detail = alternatives
+                    .iter()
+                    .map(|fault| format!("{} {}", fault.pointer, fault.detail))
+                    .collect::<Vec<_>>()
+                    .join("; or: ");
+                faults.push(other(at(None), format!("fits none of the alternatives: {detail}")));
+            }
+            ErrorKind::Pattern { want, .. } => {
+                let pattern = self.pattern(error.schema_url).unwrap_or(want);
+                let detail = cut(&format!("does not match the pattern {pattern}"), DETAIL);
+                faults.push((Fault { pointer: at(None), detail }, Keyword::Pattern));
+            }
+            kind if error.causes.is_empty() => {
+                let keyword =
+                    if matches!(kind, ErrorKind::Format { .. }) { Keyword::Format } else { Keyword::Other };
+                faults.push((Fault { pointer: at(None), detail: cut(&kind.to_string(), DETAIL) }, keyword));
+            }
+            // A wrapper, such as `$ref` or `allOf`: its causes say it better.
+            _wrapper => error.causes.iter().for_each(|cause| self.collect(cause, faults)),
+        }
+    }
+
+    /// A pattern of the schema as it was written: a validator's own words have its translation.
+    fn pattern(&self, schema_url: &str) -> Option<&str> {
+        let (_document, pointer) = schema_url.split_once('#')?;
+        let pointer = percent_decode_str(pointer).decode_utf8().ok()?;
+        self.source.pointer(&pointer)?.get("pattern")?.as_str()
     }
 }
 
@@ -101,42 +162,24 @@ impl Fault {
     }
 }
 
-fn collect(error: &ValidationError<'_, '_>, faults: &mut Vec<Fault>) {
-    let at = |property: Option<&str>| pointer(&error.instance_location, property);
-    match &error.kind {
-        // One fault each, at the property itself.
-        ErrorKind::Required { want } => faults
-            .extend(want.iter().map(|name| Fault { pointer: at(Some(name)), detail: "is required".into() })),
-        ErrorKind::AdditionalProperties { got } => faults.extend(got.iter().map(|name| Fault {
-            pointer: at(Some(name)),
-            detail: "is not a property of this object".into(),
-        })),
-        ErrorKind::FalseSchema => {
-            faults.push(Fault { pointer: at(None), detail: "is not allowed here".into() });
+/// Joins what is wrong at one and the same place. Of a format and a pattern there, the format says it better.
+fn one_a_pointer(faults: Vec<(Fault, Keyword)>) -> Vec<Fault> {
+    let mut at: HashMap<String, usize> = HashMap::new();
+    let mut joined: Vec<(Fault, Keyword)> = Vec::new();
+    for (fault, keyword) in faults {
+        let Some(known) = at.get(&fault.pointer).map(|known| &mut joined[*known]) else {
+            at.insert(fault.pointer.clone(), joined.len());
+            joined.push((fault, keyword));
+            continue;
+        };
+        match (known.1, keyword) {
+            (Keyword::Format, Keyword::Pattern) => {}
+            (Keyword::Pattern, Keyword::Format) => *known = (fault, keyword),
+            (_, _) if known.0.detail.len() > DETAIL => {}
+            (_, _) => known.0.detail = format!("{}; {}", known.0.detail, fault.detail),
         }
-        // The faults of alternatives are no faults of the body each: only that all of them failed is.
-        ErrorKind::AnyOf | ErrorKind::OneOf(None) if !error.causes.is_empty() => {
-            let mut alternatives = Vec::new();
-            for cause in &error.causes {
-                collect(cause, &mut alternatives);
-            }
-            alternatives.truncate(8);
-            let detail = alternatives
-                .iter()
-                .map(|fault| format!("{} {}", fault.pointer, fault.detail))
-                .collect::<Vec<_>>()
-                .join("; or: ");
-            faults.push(Fault {
-                pointer: at(None),
-                detail: format!("fits none of the alternatives: {detail}"),
-            });
-        }
-        kind if error.causes.is_empty() => {
-            faults.push(Fault { pointer: at(None), detail: cut(&kind.to_string(), DETAIL) });
-        }
-        // A wrapper, such as `$ref` or `allOf`: its causes say it better.
-        _wrapper => error.causes.iter().for_each(|cause| collect(cause, faults)),
     }
+    joined.into_iter().map(|(fault, _)| fault).collect()
 }
 
 fn pointer(location: &InstanceLocation<'_>, property: Option<&str>) -> String {
@@ -199,6 +242,28 @@ mod tests {
             ["/a~1b", "/id", "/items/0/n", "/items/1/n", "/items/2/n", "/items/3", "/mail"]
         );
         assert!(pointers(schema, json!({ "id": "x", "items": [{ "n": 1 }] })).is_empty());
+    }
+
+    #[test]
+    fn a_place_has_one_fault_and_a_pattern_is_shown_as_it_was_written() {
+        let schema = json!({
+            "$id": "https://example.com/thing.json",
+            "properties": {
+                "mail": { "format": "email", "pattern": "^[^@]+@[^@]+$" },
+                "c/%d": { "$ref": "#/$defs/code" },
+                "n": { "minimum": 5, "multipleOf": 2 },
+            },
+            "$defs": { "code": { "type": "string", "pattern": "^\\d{3}$" } },
+        });
+        let schema = Schema::compile(schema).unwrap();
+        let faults = schema.faults(&json!({ "mail": "nobody", "c/%d": "x", "n": 3 }));
+        let detail = |pointer: &str| {
+            let mut at = faults.iter().filter(|fault| fault.pointer == pointer);
+            (at.next().map_or("", |fault| &fault.detail), at.count())
+        };
+        assert_eq!(detail("/c~1%d"), ("does not match the pattern ^\\d{3}$", 0));
+        assert!(detail("/mail").0.contains("email") && detail("/mail").1 == 0, "{faults:?}");
+        assert!(detail("/n").0.contains("; ") && detail("/n").1 == 0, "{faults:?}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ fn render(toml: &str, path: &Path) -> String {
     let warnings = match config::parse(toml.into(), path, &env, &Overrides::default()) {
         Ok(loaded) => loaded.warnings,
         Err(errors) => {
+            for error in &errors.errors {
+                assert!(error.help.is_some(), "{} has an error without a remedy: {error}", path.display());
+            }
             handler.render_report(&mut out, &errors).expect("a String takes it all");
             errors.warnings
         }
@@ -68,6 +71,20 @@ fn every_mistake_is_shown_with_its_place_and_a_remedy() {
         changed.extend(unchanged(&case.with_extension("txt"), &shown).err());
     }
     assert!(changed.is_empty(), "{}", changed.join("\n"));
+}
+
+#[test]
+fn a_file_of_another_encoding_is_shown_where_it_begins_to_be_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("pipeline.toml");
+    std::fs::write(&path, b"[kafka]\n# caf\xe9\nbrokers = \"embedded\"\n").expect("a file");
+    let errors = config::load(&path, &Overrides::default()).expect_err("no UTF-8").errors;
+    assert_eq!(errors[0].line_and_column(), Some((2, 6)));
+    assert_eq!(errors[0].help.as_deref(), Some("save it as UTF-8"));
+    let mut shown = String::new();
+    let handler = GraphicalReportHandler::new_themed(GraphicalTheme::none());
+    handler.render_report(&mut shown, &errors[0]).expect("a String takes it all");
+    assert!(shown.contains("pipeline.toml:2:6]"), "{shown}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod smtp;
 
 use std::fs;
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -274,6 +275,44 @@ fn credentials_are_sent_in_clear_text_to_loopback_at_most() {
     let other_name = SmtpPlan { host: "127.1".into(), ..plain };
     let outcome = send(&mut sink(other_name), &event(0, "ada@example.com"));
     assert_fails(outcome, FailureKind::Retry, "credentials are not sent in clear text");
+}
+
+#[test]
+fn a_server_without_a_login_is_named_as_such_and_not_the_password() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 sink.test\r\n").unwrap();
+        let mut hello = [0; 512];
+        let _hello = stream.read(&mut hello).unwrap();
+        stream.write_all(b"250-sink.test\r\n250 8BITMIME\r\n").unwrap();
+    });
+    let credentials = Some(("ada".into(), Secret::new("right")));
+    let outcome = send(&mut sink(SmtpPlan { credentials, ..smtp(port) }), &event(0, "ada@example.com"));
+    let message = assert_fails(outcome, FailureKind::Retry, "offers no login without TLS");
+    assert!(!message.contains("check the user name"), "{message}");
+    server.join().unwrap();
+}
+
+#[test]
+fn a_reply_without_an_end_is_given_up_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let endless = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut sent = 0_usize;
+        stream.write_all(b"250 ").unwrap();
+        // It ends when the sink hangs up.
+        while sent < 1 << 30 && stream.write_all(&[b'x'; 4096]).is_ok() {
+            sent += 4096;
+        }
+        sent
+    });
+    let outcome = send(&mut sink(smtp(port)), &event(0, "ada@example.com"));
+    assert_fails(outcome, FailureKind::Retry, "does not end within");
+    let sent = endless.join().unwrap();
+    assert!(sent < 64 << 20, "{sent} bytes");
 }
 
 #[test]

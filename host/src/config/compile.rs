@@ -7,7 +7,6 @@
 mod http;
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,7 @@ use super::Overrides;
 use super::document::{Document, Steps};
 use super::plan::{Brokers, HandlerPlan, KafkaPlan, LimitsPlan, MailPlan, Plan, RetryPlan, Secret, SinkPlan};
 use super::topology::{Topology, Use};
+use super::units::Fault;
 use super::{raw, smtp, units};
 
 pub(super) fn compile(
@@ -57,9 +57,9 @@ fn pipeline_name(document: &mut Document, name: Option<String>, root: &Path) -> 
 
 fn kafka(document: &mut Document, kafka: raw::Kafka, overrides: &Overrides) -> KafkaPlan {
     let brokers = if let Some(brokers) = &overrides.brokers {
-        if let Err(message) = units::brokers(brokers) {
+        if let Err(fault) = units::brokers(brokers) {
             let place = "--brokers or $WASMILL_KAFKA_BROKERS";
-            document.error_elsewhere(format!("{place}: {message}"), None);
+            document.error_elsewhere(format!("{place}: {}", fault.message), Some(fault.help));
         }
         brokers.clone()
     } else if let Some(brokers) = kafka.brokers {
@@ -78,7 +78,8 @@ fn kafka(document: &mut Document, kafka: raw::Kafka, overrides: &Overrides) -> K
     let instance = overrides.instance.clone().or(kafka.instance).unwrap_or_else(hostname);
     if instance.is_empty() {
         let message = "the instance name is empty".to_string();
-        document.error_at_value(&["kafka", "instance"], message, None);
+        let help = "give it a name of its own, or leave it out: the hostname is taken then".to_string();
+        document.error_at_value(&["kafka", "instance"], message, Some(help));
     }
     KafkaPlan {
         brokers: match brokers.trim() {
@@ -114,7 +115,14 @@ impl Compiler<'_, '_> {
             self.document.warning_at_value(&at("publish"), message, Some(help));
         }
         if handler.component.is_empty() {
-            self.document.error_at_value(&at("component"), "the component has no file".into(), None);
+            let help = "name its .wasm file".to_string();
+            self.document.error_at_value(&at("component"), "the component has no file".into(), Some(help));
+        }
+        for variable in handler.env.keys() {
+            if let Err(fault) = units::variable(variable) {
+                let place = ["handlers", name, "env", variable];
+                self.document.error_at_key(&place, fault.message, Some(fault.help));
+            }
         }
         let limits = handler.limits;
         let at_limit = |key: &'static str| ["handlers", name, "limits", key];
@@ -150,7 +158,8 @@ impl Compiler<'_, '_> {
             .map(|topic| self.topology.mention(self.document, &at("receipts"), &topic, Use::Published));
         if receipts.as_ref().is_some_and(|topic| subscribe.contains(topic)) {
             let message = "the sink would send its own receipts, and receipts of those, for ever".into();
-            self.document.error_at_value(&at("receipts"), message, None);
+            let help = "give `receipts` a topic that the sink doesn't read".to_string();
+            self.document.error_at_value(&at("receipts"), message, Some(help));
         }
         let mut mail = match smtp::parse(&sink.smtp, self.root, sink.username, sink.password) {
             Ok(mail) => mail,
@@ -217,16 +226,16 @@ impl Compiler<'_, '_> {
     }
 
     fn check_name(&mut self, path: Steps) {
-        if let Err(message) = path.last().map_or(Ok(()), |name| units::name(name)) {
-            self.document.error_at_key(path, message.into(), None);
+        if let Err(fault) = path.last().map_or(Ok(()), |name| units::name(name)) {
+            self.document.error_at_key(path, fault.message, Some(fault.help));
         }
     }
 }
 
 /// The value, or an error at `path` and the stand-in.
-fn or<T>(document: &mut Document, path: Steps, result: Result<T, impl Display>, stand_in: T) -> T {
+fn or<T>(document: &mut Document, path: Steps, result: Result<T, Fault>, stand_in: T) -> T {
     result.unwrap_or_else(|fault| {
-        document.error_at_value(path, fault.to_string(), None);
+        document.error_at_value(path, fault.message, Some(fault.help));
         stand_in
     })
 }

@@ -37,7 +37,10 @@ impl<'t> Document<'t> {
         let mut document = Self { text, root, problems: Vec::new() };
         // One: those that come after it mostly follow from it.
         if let Some(error) = errors.first() {
-            document.problem(error.span(), Severity::Error, format!("not TOML: {}", error.message()), None);
+            let help = "text stands in quotes, a key is given once, and a [table] goes to the next one; \
+                        toml.io has the rest";
+            let message = format!("not TOML: {}", error.message());
+            document.problem(error.span(), Severity::Error, message, Some(help.into()));
         }
         document
     }
@@ -79,14 +82,16 @@ impl<'t> Document<'t> {
             DeValue::Boolean(yes) => Value::Bool(*yes),
             DeValue::Integer(number) => {
                 i64::from_str_radix(number.as_str(), number.radix()).map(Value::from).unwrap_or_else(|_| {
-                    self.problem(Some(span), Severity::Error, "the number is too large".into(), None);
+                    let help = format!("write one from {} to {}", i64::MIN, i64::MAX);
+                    self.problem(Some(span), Severity::Error, "the number is too large".into(), Some(help));
                     Value::Null
                 })
             }
             DeValue::Float(number) => {
                 let finite = number.as_str().parse().ok().and_then(serde_json::Number::from_f64);
                 finite.map(Value::Number).unwrap_or_else(|| {
-                    self.problem(Some(span), Severity::Error, "not a finite number".into(), None);
+                    let help = "write the number itself".to_string();
+                    self.problem(Some(span), Severity::Error, "not a finite number".into(), Some(help));
                     Value::Null
                 })
             }

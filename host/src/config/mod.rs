@@ -6,6 +6,7 @@
 //! all is told at once; a plan comes out only when there were no errors at all.
 
 mod compile;
+mod conceal;
 mod document;
 mod interpolate;
 pub mod plan;
@@ -64,22 +65,30 @@ impl Loaded {
 
 /// Reads pipeline.toml, the files it refers to and the process's environment.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => parse(text, path, &|name| std::env::var(name).ok(), overrides),
-        Err(error) => {
-            let source = Arc::new(Text::new(path.display().to_string(), String::new()));
-            let mut document = Document::parse(&source);
-            let help = "run from the pipeline's folder, or name the file with --config".to_string();
-            document.error_elsewhere(format!("can't read {}: {error}", path.display()), Some(help));
-            let (errors, warnings) = sorted(document.problems);
-            Err(ConfigErrors {
-                errors,
-                warnings,
-                sound: Sound::default(),
-                places: Places { text: source.clone() },
-            })
+    let text = |text| Arc::new(Text::new(path.display().to_string(), text));
+    let fault = match std::fs::read(path).map(String::from_utf8) {
+        Ok(Ok(text)) => return parse(text, path, &|name| std::env::var(name).ok(), overrides),
+        Ok(Err(error)) => {
+            let valid = error.utf8_error().valid_up_to();
+            Problem {
+                message: "the file is not UTF-8 from here on".into(),
+                help: Some("save it as UTF-8".into()),
+                severity: Severity::Error,
+                // Of the character that stands in for what can't be read.
+                span: Some(valid..valid + char::REPLACEMENT_CHARACTER.len_utf8()),
+                text: text(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            }
         }
-    }
+        Err(error) => Problem {
+            message: format!("can't read {}: {error}", path.display()),
+            help: Some("run from the pipeline's folder, or name the file with --config".into()),
+            severity: Severity::Error,
+            span: None,
+            text: text(String::new()),
+        },
+    };
+    let places = Places { text: fault.text.clone() };
+    Err(ConfigErrors { errors: vec![fault], warnings: Vec::new(), sound: Sound::default(), places })
 }
 
 /// [`load`] with the text and the environment given; other files are read from the folder of `path`.
@@ -116,7 +125,8 @@ fn build(
     let absolute = match std::path::absolute(path) {
         Ok(absolute) => absolute,
         Err(error) => {
-            document.error_elsewhere(format!("can't tell where {} is: {error}", path.display()), None);
+            let help = "name the file by its whole path with --config".to_string();
+            document.error_elsewhere(format!("can't tell where {} is: {error}", path.display()), Some(help));
             return None;
         }
     };

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
 use thiserror::Error;
 
+use super::conceal::conceal;
 use super::document::{Document, Steps};
 use super::plan::{HandlerPlan, Secret};
 
-/// One thing to mend. Its texts never hold a value that came from the environment or a file: excerpts
-/// are of the file as written, where only the placeholder stands.
+/// One thing to mend. Its texts never hold a value that came from the environment or a file, nor a secret that
+/// stands in the file: excerpts have the placeholder of the one, and the other blanked.
 #[derive(Clone, Debug, Error)]
 #[error("{message}")]
 pub struct Problem {
@@ -25,20 +26,27 @@ pub struct Problem {
 }
 
 /// pipeline.toml as written, under the name that the user gave.
-#[derive(Debug)]
 pub(super) struct Text {
     pub(super) name: String,
-    pub(super) source: NamedSource<String>,
+    written: String,
+    /// What excerpts are taken from.
+    concealed: NamedSource<String>,
+}
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.concealed.fmt(f)
+    }
 }
 
 impl Text {
-    pub(super) fn new(name: String, text: String) -> Self {
-        let source = NamedSource::new(&name, text).with_language("TOML");
-        Self { name, source }
+    pub(super) fn new(name: String, written: String) -> Self {
+        let concealed = NamedSource::new(&name, conceal(&written)).with_language("TOML");
+        Self { name, written, concealed }
     }
 
     pub(super) fn as_str(&self) -> &str {
-        self.source.inner()
+        &self.written
     }
 }
 
@@ -65,7 +73,7 @@ impl Diagnostic for Problem {
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
-        self.span.is_some().then_some(&self.text.source as &dyn SourceCode)
+        self.span.is_some().then_some(&self.text.concealed as &dyn SourceCode)
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {

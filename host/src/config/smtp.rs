@@ -24,7 +24,20 @@ pub(super) fn parse(
         let folder = folder.strip_prefix("//").unwrap_or(folder);
         return match folder {
             "" => Err(("the folder has no name".into(), FORMS)),
-            _ => Ok(MailPlan::Folder(root.join(folder))),
+            _ => match root.join(folder) {
+                // One that is missing is made at the start.
+                path if path
+                    .ancestors()
+                    .find(|place| place.exists())
+                    .is_some_and(|place| !place.is_dir()) =>
+                {
+                    Err((
+                        "there is a file where the folder should be".into(),
+                        "name a folder; it is made if it is missing",
+                    ))
+                }
+                path => Ok(MailPlan::Folder(path)),
+            },
         };
     }
     let url = Url::parse(text).map_err(|error| (format!("not an SMTP URL: {error}"), FORMS))?;

@@ -76,8 +76,9 @@ impl Walk<'_, '_> {
 
     fn fault_in_value(&mut self, message: String, schema: &Value) {
         let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
-        let help = schema["description"].as_str().map(one_line);
-        self.document.error_at_value(&path, message, help);
+        let description = schema["description"].as_str().map(one_line);
+        let help = description.unwrap_or_else(|| format!("write {} here", expected(schema)));
+        self.document.error_at_value(&path, message, Some(help));
     }
 
     fn inside(&mut self, step: &str, check: impl FnOnce(&mut Self)) {

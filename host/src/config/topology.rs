@@ -31,8 +31,8 @@ impl Topology {
         name: &str,
         r#use: Use,
     ) -> Arc<str> {
-        if let Err(message) = units::topic(name) {
-            document.error_at_value(path, message.into(), None);
+        if let Err(fault) = units::topic(name) {
+            document.error_at_value(path, fault.message, Some(fault.help));
         }
         let name: Arc<str> =
             self.topics.get_key_value(name).map_or_else(|| name.into(), |(name, _)| name.clone());
@@ -54,7 +54,11 @@ impl Topology {
             let index = index.to_string();
             let path = [path, &[&*index]].concat();
             if topics.iter().any(|topic| **topic == **name) {
-                document.error_at_value(&path, "the topic stands twice in this list".into(), None);
+                document.error_at_value(
+                    &path,
+                    "the topic stands twice in this list".into(),
+                    Some("remove one of them".into()),
+                );
                 continue;
             }
             topics.push(self.mention(document, &path, name, r#use));
@@ -75,8 +79,8 @@ impl Topology {
             if self.topics.contains_key(&**name) {
                 continue;
             }
-            if let Err(message) = units::topic(name) {
-                document.error_at_key(&path, message.into(), None);
+            if let Err(fault) = units::topic(name) {
+                document.error_at_key(&path, fault.message, Some(fault.help));
             }
             let help = match nearest(name, self.topics.keys().map(|topic| &**topic)) {
                 Some(nearest) => format!("did you mean `{nearest}`?"),

@@ -31,6 +31,8 @@ pub(super) struct Keys {
     /// No larger than the ingress's slots.
     in_flight: HashMap<Arc<str>, Flight>,
     settled: Recent<Settled>,
+    /// How often the topic was begun to be read.
+    reading: u64,
 }
 
 struct Flight {
@@ -40,9 +42,12 @@ struct Flight {
     seen: Option<Position>,
 }
 
+#[derive(Clone)]
 struct Settled {
     fingerprint: Fingerprint,
     position: Position,
+    /// The reading that showed the record, or during which it was acknowledged.
+    reading: u64,
 }
 
 /// What a request with a key has to do.
@@ -58,7 +63,7 @@ pub(super) enum Claim {
 
 impl Keys {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { capacity, in_flight: HashMap::new(), settled: Recent::new() }
+        Self { capacity, in_flight: HashMap::new(), settled: Recent::new(), reading: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -111,8 +116,23 @@ impl Keys {
         }
     }
 
+    /// The topic is read again from its beginning: it may have lost records since, or be another one of the name.
+    pub(super) fn read_again(&mut self) {
+        self.reading += 1;
+    }
+
+    /// The topic has been read: keys whose record is not in it any more are free again.
+    pub(super) fn caught_up(&mut self) {
+        self.settled.retain(|_, settled| settled.reading == self.reading);
+    }
+
     fn remember(&mut self, key: &str, fingerprint: Fingerprint, position: Position, time_ms: i64) {
-        self.settled.update(key, time_ms, || Settled { fingerprint, position });
+        let reading = self.reading;
+        let fresh = Settled { fingerprint, position, reading };
+        let settled = self.settled.update(key, time_ms, || fresh.clone());
+        if settled.reading != reading {
+            *settled = fresh;
+        }
         while self.settled.len() > self.capacity {
             self.settled.pop_oldest();
         }

@@ -7,6 +7,7 @@
 //! The order of things for a write: `resources` checks the request, `ingress` publishes it once,
 //! asking `idempotency` whether it is a repetition, and `view` shows what came of it.
 
+mod body;
 mod idempotency;
 mod ingress;
 mod json;
@@ -44,9 +45,13 @@ use crate::status::Status;
 pub use server::serve;
 pub use view::View;
 
+use body::Bodies;
 use ingress::Ingress;
 use problem::Problem;
 use resources::Resource;
+
+/// Beyond them, clients wait in the listener's backlog.
+const CONNECTIONS: usize = 1024;
 
 /// Everything that [`serve`] needs.
 pub struct App {
@@ -55,8 +60,10 @@ pub struct App {
     header_timeout: Duration,
     /// How long a client may take none of its answer.
     write_timeout: Duration,
-    /// Beyond it, clients wait in the listener's backlog.
+    /// See [`CONNECTIONS`].
     max_connections: usize,
+    #[cfg(test)]
+    bodies: Bodies,
 }
 
 impl App {
@@ -66,6 +73,8 @@ impl App {
         let view = View::new(&plan.resources);
         let ingress =
             Arc::new(Ingress::new(Arc::new(publisher), view.clone(), status.clone(), plan.body_timeout));
+        // A quarter of the connections is for those who only ask.
+        let bodies = Bodies::new(plan.body_limit, plan.body_timeout, CONNECTIONS / 4 * 3);
         let description = openapi::describe(plan);
 
         let mut router = Router::new()
@@ -77,8 +86,7 @@ impl App {
             router = router.merge(resources::routes(Resource {
                 index,
                 plan: resource.clone(),
-                body_limit: plan.body_limit,
-                body_timeout: plan.body_timeout,
+                bodies: bodies.clone(),
                 ingress: ingress.clone(),
                 view: view.clone(),
             }));
@@ -98,7 +106,9 @@ impl App {
             ingress,
             header_timeout: plan.header_timeout,
             write_timeout: Duration::from_secs(30),
-            max_connections: 1024,
+            max_connections: CONNECTIONS,
+            #[cfg(test)]
+            bodies,
         };
         (app, view)
     }

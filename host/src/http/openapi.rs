@@ -55,7 +55,7 @@ pub(super) fn describe(plan: &HttpPlan) -> Value {
                     "content": { "application/problem+json": { "schema": reference("wasmill.Problem") } },
                 },
                 "TryAgain": {
-                    "description": "Not now: the broker is unreachable or overloaded, or the view is being rebuilt.",
+                    "description": "Not now: the broker is unreachable, the host or the broker overloaded, or the view is being rebuilt.",
                     "headers": { "Retry-After": { "required": true, "schema": { "type": "integer" } } },
                     "content": { "application/problem+json": { "schema": reference("wasmill.Problem") } },
                 },
@@ -81,9 +81,9 @@ fn collection(resource: &ResourcePlan) -> Value {
                 "400": problem(),
             },
         },
-        "post": write(resource, "create", "Publishes; makes the id when the body has none", json!({
+        "post": write(resource, "create", "Publishes, also where the id exists: its latest record is this one then; makes the id when the body has none", json!({
             "201": {
-                "description": "The broker has acknowledged the record.",
+                "description": "The broker has acknowledged the record; so also for an id that exists.",
                 "headers": {
                     "Location": { "required": true, "schema": { "type": "string", "format": "uri-reference" } },
                     "Idempotency-Replayed": replayed(),
@@ -106,9 +106,9 @@ fn item(resource: &ResourcePlan) -> Value {
                 "400": problem(), "404": problem(), "503": try_again(),
             },
         },
-        "put": write(resource, "replace", "Publishes; the id in the body, if any, must be that in the path", json!({
+        "put": write(resource, "replace", "Publishes, also where the id is new; the id in the body, if any, must be that in the path", json!({
             "200": {
-                "description": "The broker has acknowledged the record.",
+                "description": "The broker has acknowledged the record; so also for a new id.",
                 "headers": { "Idempotency-Replayed": replayed() },
                 "content": { "application/json": { "schema": receipt(resource) } },
             },

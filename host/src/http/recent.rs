@@ -49,6 +49,17 @@ impl<V> Recent<V> {
         value
     }
 
+    /// Keeps those that `keep`, which may change them, says yes to.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&str, &mut V) -> bool) {
+        let order = &mut self.order;
+        self.entries.retain(|key, (time, value)| {
+            keep(key, value) || {
+                order.remove(&(*time, key.clone()));
+                false
+            }
+        });
+    }
+
     pub(super) fn pop_oldest(&mut self) -> Option<(Arc<str>, V)> {
         let (_, key) = self.order.pop_first()?;
         let (_, value) = self.entries.remove(&key)?;

@@ -165,7 +165,8 @@ pub(super) fn many(page: &Page, plan: &ResourcePlan, limit: usize) -> Response {
 }
 
 fn accepted<'a>(state: &State, plan: &'a ResourcePlan) -> Option<Accepted<'a>> {
-    state.accepted.map(|(partition, offset)| Accepted { topic: &plan.topic, partition, offset })
+    let accepted = state.accepted?;
+    Some(Accepted { topic: &plan.topic, partition: accepted.partition, offset: accepted.offset })
 }
 
 fn payload(latest: &Latest) -> Payload<'_> {

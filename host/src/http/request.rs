@@ -1,13 +1,8 @@
-//! The outer parts of a request: its id, its headers, its body. Read within bounds, refused with reasons.
+//! The outer parts of a request: its id and its headers, refused with reasons.
 
-use std::time::Duration;
-
-use axum::body::{Body, HttpBody};
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::{HeaderMap, StatusCode, header};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
 
 use super::ingress::check_id;
 use super::problem::Problem;
@@ -52,51 +47,4 @@ pub(super) fn idempotency_key(request: &HeaderMap) -> Result<Option<String>, Pro
 
 pub(super) fn is_idempotency_key(key: &str) -> bool {
     (1..=255).contains(&key.len()) && key.bytes().all(|b| b.is_ascii_graphic())
-}
-
-/// All of the body, or the problem. A body that is too large is read to its end all the same (up to a point),
-/// and thrown away: closing on a client that still sends would reset the connection before it reads why.
-pub(super) async fn read_body(
-    request: &HeaderMap,
-    mut body: Body,
-    limit: usize,
-    timeout: Duration,
-) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The body is too large")
-            .detail(format!("At most {limit} bytes are taken."))
-            .close()
-    };
-    let most_discarded = limit.saturating_mul(4).max(16 << 20);
-    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > limit && (request.contains_key(header::EXPECT) || announced > most_discarded) {
-        return Err(too_large());
-    }
-    let mut kept = BytesMut::new();
-    let mut read = 0;
-    let reading = async {
-        while let Some(frame) = body.frame().await {
-            let Ok(bytes) = frame?.into_data() else { continue };
-            read += bytes.len();
-            if read <= limit {
-                kept.extend_from_slice(&bytes);
-            } else if read > most_discarded {
-                break;
-            }
-        }
-        Ok::<_, axum::Error>(())
-    };
-    let outcome = tokio::time::timeout(timeout, reading).await;
-    match outcome {
-        _ if read > limit => Err(too_large()),
-        Ok(Ok(())) => Ok(kept.freeze()),
-        Ok(Err(error)) => Err(Problem::new(StatusCode::BAD_REQUEST, "body", "The body broke off")
-            .detail(error.to_string())
-            .close()),
-        Err(_elapsed) => {
-            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body took too long")
-                .detail(format!("It must be complete within {} ms.", timeout.as_millis()))
-                .close())
-        }
-    }
 }

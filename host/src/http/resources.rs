@@ -4,7 +4,6 @@
 //! schema.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,12 +16,13 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::body::Bodies;
 use super::idempotency::fingerprint;
 use super::ingress::{Ingress, Submission, check_id, derived_id};
 use super::problem::Problem;
 use super::refusal::refusal;
 use super::representation;
-use super::request::{check_content_type, idempotency_key, path_id, read_body};
+use super::request::{check_content_type, idempotency_key, path_id};
 use super::view::{Lookup, View};
 use super::{json, now_us, trace_context};
 use crate::config::plan::ResourcePlan;
@@ -38,8 +38,7 @@ pub(super) const MAX_LIMIT: usize = 1000;
 pub(super) struct Resource {
     pub(super) index: usize,
     pub(super) plan: ResourcePlan,
-    pub(super) body_limit: usize,
-    pub(super) body_timeout: Duration,
+    pub(super) bodies: Bodies,
     pub(super) ingress: Arc<Ingress>,
     pub(super) view: View,
 }
@@ -135,14 +134,16 @@ impl Resource {
     ) -> Result<Response, Problem> {
         check_content_type(request)?;
         let idempotency_key = idempotency_key(request)?;
-        let body = read_body(request, body, self.body_limit, self.body_timeout).await?;
-        let parsed = json::parse(&body).map_err(|error| {
+        // Held until the answer: so are copies of it.
+        let taken = self.bodies.read(request, body).await?;
+        let body = &taken.bytes;
+        let parsed = json::parse(body).map_err(|error| {
             Problem::new(StatusCode::BAD_REQUEST, "not-json", "The body is not JSON")
                 .detail(error.to_string())
                 .with("line", error.line())
                 .with("column", error.column())
         })?;
-        let (id, payload) = self.identify(parsed, &body, path_id, idempotency_key.as_deref())?;
+        let (id, payload) = self.identify(parsed, body, path_id, idempotency_key.as_deref())?;
 
         let idempotency =
             idempotency_key.clone().map(|key| (key, fingerprint(method.as_str().as_bytes(), &payload)));

@@ -23,6 +23,8 @@ use super::stream::Stream;
 
 /// Request line and headers; more gets 431.
 const MAX_HEADER_BYTES: usize = 16 * 1024;
+/// What a connection has read and nobody has taken yet.
+const MAX_BUFFER: usize = 64 * 1024;
 /// How long requests under way may take to end once the shutdown has begun.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -35,6 +37,7 @@ pub async fn serve(listener: TcpListener, app: App, shutdown: impl Future<Output
     let mut connections = JoinSet::new();
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(app.header_timeout).max_header_size(MAX_HEADER_BYTES);
+    http.max_buf_size(MAX_BUFFER);
 
     let mut shutdown = pin!(shutdown);
     loop {

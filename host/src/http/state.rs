@@ -37,7 +37,17 @@ pub(super) struct State {
     pub(super) whole: bool,
     /// Partition and offset in the resource's own topic of the newest record that the broker has
     /// acknowledged to this process and that hasn't been read back yet.
-    pub(super) accepted: Option<(i32, i64)>,
+    pub(super) accepted: Option<Accepted>,
+    /// Which reading of the topics `latest` and `history` are of.
+    pub(super) reading: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Accepted {
+    pub(super) partition: i32,
+    pub(super) offset: i64,
+    /// The reading during which it was acknowledged: the next one shows the record.
+    pub(super) reading: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,8 +93,8 @@ impl Seen {
 }
 
 impl State {
-    pub(super) fn new(whole: bool) -> Self {
-        Self { latest: Vec::new(), history: Vec::new(), history_dropped: 0, whole, accepted: None }
+    pub(super) fn new(whole: bool, reading: u64) -> Self {
+        Self { latest: Vec::new(), history: Vec::new(), history_dropped: 0, whole, accepted: None, reading }
     }
 
     /// Applies a record of the view's topic number `topic` of `of`.

@@ -3,6 +3,10 @@
 //! Rebuilt from the topics at every start and kept in memory, so bounded three ways: ids of a resource (the
 //! most recently updated stay), bytes of a resource, records of an id's history. It says so where it has
 //! dropped something, or has not read everything yet: an id that isn't here is 404 only when it never was.
+//!
+//! A reader that begins again may meet other topics of the same names, whose offsets start at 0. So every reading
+//! stands for itself: the first record of an id replaces what an earlier reading knew of it, and what the reading
+//! has not shown by its end is gone. Until then the old stays visible, said to be incomplete.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +18,7 @@ use super::idempotency::{Claim, Fingerprint, Keys, Outcome, fingerprint};
 use super::ingress::id_of;
 use super::now_ms;
 use super::recent::Recent;
-use super::state::{Seen, State};
+use super::state::{Accepted, Seen, State};
 use crate::config::plan::ResourcePlan;
 use crate::event::{Event, Position, header, headers};
 
@@ -51,8 +55,10 @@ struct Store {
     /// Ids dropped to keep the bounds.
     evicted: u64,
     idempotency: Keys,
-    /// The last offset read of each topic, by its number, and partition.
+    /// The last offset of this reading of each topic, by its number, and partition.
     read: HashMap<(usize, i32), i64>,
+    /// How often a reader has begun.
+    reading: u64,
 }
 
 /// What the view has to say about one id.
@@ -119,6 +125,7 @@ impl View {
                     evicted: 0,
                     idempotency: Keys::new(plan.view_keys),
                     read: HashMap::new(),
+                    reading: 0,
                 }),
             }
         });
@@ -136,8 +143,8 @@ impl View {
         topics
     }
 
-    /// One record, in offset order within its partition; one that was applied before changes nothing, so
-    /// that a reader may start over. Records without a key, or with one that can't be an id (not UTF-8,
+    /// One record, in offset order within its partition; one that was applied before in this reading changes
+    /// nothing. Records without a key, or with one that can't be an id (not UTF-8,
     /// longer than 255 bytes), are nobody's history and are skipped.
     pub fn apply(&self, event: &Event) {
         let now = now_ms();
@@ -150,11 +157,14 @@ impl View {
 
     /// Everything that was in the topics when the reader began has been applied.
     pub fn caught_up(&self) {
+        self.shared.resources.iter().for_each(Resource::forget_what_is_gone);
         self.shared.caught_up.send_replace(true);
     }
 
-    /// The topics may have more than what was applied: the reader is about to begin, or can't go on.
+    /// The topics may have more than what was applied: the reader is about to begin, and from the beginning, or
+    /// can't go on.
     pub fn is_behind(&self) {
+        self.shared.resources.iter().for_each(Resource::read_again);
         self.shared.caught_up.send_replace(false);
     }
 
@@ -183,9 +193,9 @@ impl View {
         if store.read.get(&(resource.own, position.partition)).is_some_and(|read| *read >= position.offset) {
             return;
         }
-        resource.change(&mut store, id, now_ms(), |state| {
-            state.accepted = Some((position.partition, position.offset));
-        });
+        let Position { partition, offset, .. } = *position;
+        let accepted = Accepted { partition, offset, reading: store.reading };
+        resource.change(&mut store, id, now_ms(), |state| state.accepted = Some(accepted));
     }
 
     pub(super) fn lookup(&self, resource: usize, id: &str) -> Lookup {
@@ -250,15 +260,49 @@ impl Resource {
         }
         let Some(id) = id_of(&event.key) else { return };
         if topic < self.shown {
-            self.change(&mut store, id, time, |state| state.apply(topic, self.shown, Seen::new(event, time)));
+            let fresh = State::new(store.evicted == 0, store.reading);
+            self.change(&mut store, id, time, |state| {
+                if state.reading != fresh.reading {
+                    *state = State { accepted: state.accepted, ..fresh };
+                }
+                state.apply(topic, self.shown, Seen::new(event, time));
+            });
         }
         // After the change, which may have evicted it.
         if topic == self.own
             && let Some(state) = store.states.get_mut(id)
         {
-            state.accepted =
-                state.accepted.filter(|accepted| accepted.0 != *partition || accepted.1 > *offset);
+            state.accepted = state
+                .accepted
+                .filter(|accepted| accepted.partition != *partition || accepted.offset > *offset);
         }
+    }
+
+    fn read_again(&self) {
+        let mut store = self.lock();
+        store.reading += 1;
+        store.read.clear();
+        store.evicted = 0;
+        store.idempotency.read_again();
+    }
+
+    /// At the end of a reading: what none of its records speaks of. A record that was acknowledged before the
+    /// reading began was there for it to show.
+    fn forget_what_is_gone(&self) {
+        let mut store = self.lock();
+        let Store { states, bytes, reading, idempotency, .. } = &mut *store;
+        states.retain(|id, state| {
+            let before = size(id, state);
+            state.accepted = state.accepted.filter(|accepted| accepted.reading == *reading);
+            if state.reading != *reading && state.accepted.is_some() {
+                *state = State { accepted: state.accepted, ..State::new(state.whole, *reading) };
+            }
+            *bytes -= before;
+            let kept = state.reading == *reading;
+            *bytes += if kept { size(id, state) } else { 0 };
+            kept
+        });
+        idempotency.caught_up();
     }
 
     fn learn_idempotency_key(&self, store: &mut Store, event: &Event, time: i64) {
@@ -275,16 +319,19 @@ impl Resource {
     /// Changes one id's state, then drops the least recently updated ids until the bounds hold again.
     fn change(&self, store: &mut Store, id: &str, time: i64, change: impl FnOnce(&mut State)) {
         // After an eviction a new id may be an old one that comes back: its past isn't whole.
-        let whole = store.evicted == 0;
-        let size = |state: &State| state.bytes() + 2 * id.len();
-        let before = store.states.get(id).map_or(0, size);
-        let state = store.states.update(id, time, || State::new(whole));
+        let (whole, reading) = (store.evicted == 0, store.reading);
+        let before = store.states.get(id).map_or(0, |state| size(id, state));
+        let state = store.states.update(id, time, || State::new(whole, reading));
         change(state);
-        store.bytes = store.bytes + size(state) - before;
+        store.bytes = store.bytes + size(id, state) - before;
         while store.states.len() > self.max_keys || store.bytes > self.max_bytes {
             let Some((id, state)) = store.states.pop_oldest() else { break };
-            store.bytes -= state.bytes() + 2 * id.len();
+            store.bytes -= size(&id, &state);
             store.evicted += 1;
         }
     }
+}
+
+fn size(id: &str, state: &State) -> usize {
+    state.bytes() + 2 * id.len()
 }

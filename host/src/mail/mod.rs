@@ -7,6 +7,7 @@
 
 mod folder;
 mod message;
+mod replies;
 mod smtp;
 
 use std::path::PathBuf;

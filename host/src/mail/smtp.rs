@@ -17,6 +17,7 @@ use tokio::runtime::{self, Runtime};
 use crate::config::plan::{SmtpEncryption, SmtpPlan};
 
 use super::message::Mail;
+use super::replies::Replies;
 use super::{MailError, Undelivered};
 
 pub(super) struct Smtp {
@@ -83,7 +84,8 @@ impl Smtp {
         let server = (self.plan.host.as_str(), self.plan.port);
         let name = ClientId::default();
         let mut connection = match self.plan.encryption {
-            // lettre connects by itself here, and gives no way to set TCP_NODELAY.
+            // lettre connects by itself here, and gives no way to set TCP_NODELAY or to bound a reply. At least
+            // the server has shown a certificate that we trust.
             SmtpEncryption::Tls => {
                 AsyncSmtpConnection::connect_tokio1(server, None, &name, Some(self.tls.clone()), None)
                     .await
@@ -94,7 +96,7 @@ impl Smtp {
                 // lettre writes a mail and its final dot apart: the dot would wait for the server's
                 // delayed acknowledgement, 40 ms for each mail.
                 stream.set_nodelay(true).map_err(|error| self.no_connection(&error))?;
-                AsyncSmtpConnection::connect_with_transport(Box::new(stream), &name)
+                AsyncSmtpConnection::connect_with_transport(Box::new(Replies::new(stream)), &name)
                     .await
                     .map_err(|error| self.no_connection(&error))?
             }
@@ -123,6 +125,14 @@ impl Smtp {
             return Err(Undelivered::Blocked(format!(
                 "{} offers no TLS and credentials are not sent in clear text: use smtps://, or a server with \
                  STARTTLS",
+                self.server()
+            )));
+        }
+        if connection.server_info().get_auth_mechanism(DEFAULT_MECHANISMS).is_none() {
+            let without = if connection.is_encrypted() { "" } else { " without TLS" };
+            return Err(Undelivered::Blocked(format!(
+                "{} offers no login{without}, at least none by PLAIN or LOGIN (if it wants none, take the user \
+                 name and password out of the sink)",
                 self.server()
             )));
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::plan::{HttpPlan, ResourcePlan};
 use super::super::topology::Use;
+use super::super::units::Fault;
 use super::super::{raw, units};
 use super::{Compiler, DeadLetters, or, unreadable};
 use crate::schema::{BadSchema, Schema};
@@ -16,7 +17,10 @@ const RESERVED: [&str; 5] = ["healthz", "metrics", "openapi", "readyz", "status"
 
 impl Compiler<'_, '_> {
     pub(super) fn http(&mut self, http: raw::Http, dead_letters: &DeadLetters) -> HttpPlan {
-        let listen = http.listen.parse().map_err(|_| "not an IP address and port, as in \"127.0.0.1:8080\"");
+        let listen = http.listen.parse().map_err(|_| {
+            let help = "write it as \"127.0.0.1:8080\", or \"0.0.0.0:8080\" for every interface";
+            Fault::new("not an IP address and port", help)
+        });
         let body_limit = units::size(&http.body_limit, 1, 64 << 20);
         let timeout = |text: &str| units::duration(text, Duration::from_millis(10), Duration::from_secs(600));
         let (header_timeout, body_timeout) = (timeout(&http.header_timeout), timeout(&http.body_timeout));
@@ -44,10 +48,12 @@ impl Compiler<'_, '_> {
         self.check_name(&["http", "resources", &name]);
         if RESERVED.contains(&name.as_str()) {
             let message = format!("/{name} is kept for Wasmill itself");
-            self.document.error_at_key(&["http", "resources", &name], message, None);
+            let help = "give the resource another name".to_string();
+            self.document.error_at_key(&["http", "resources", &name], message, Some(help));
         }
         if resource.key.is_empty() {
-            self.document.error_at_value(&at("key"), "the property has no name".into(), None);
+            let help = "name the property of a body that is its id".to_string();
+            self.document.error_at_value(&at("key"), "the property has no name".into(), Some(help));
         }
         let topic = self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Published);
         let view = match resource.view {
@@ -57,7 +63,7 @@ impl Compiler<'_, '_> {
         let schema = resource.schema.and_then(|file| match read_schema(&self.root.join(file)) {
             Ok(schema) => Some(Arc::new(schema)),
             Err((message, help)) => {
-                self.document.error_at_value(&at("schema"), message, help.map(Into::into));
+                self.document.error_at_value(&at("schema"), message, Some(help.into()));
                 None
             }
         });
@@ -80,10 +86,11 @@ impl Compiler<'_, '_> {
     }
 }
 
-fn read_schema(path: &Path) -> Result<Schema, (String, Option<&'static str>)> {
-    let text = std::fs::read_to_string(path).map_err(|error| (unreadable(error), None))?;
+fn read_schema(path: &Path) -> Result<Schema, (String, &'static str)> {
+    const WANTED: &str = "`schema` wants the file of a JSON Schema; without it any object is taken";
+    let text = std::fs::read_to_string(path).map_err(|error| (unreadable(error), WANTED))?;
     let schema =
-        serde_json::from_str(&text).map_err(|error| (format!("the file is not JSON: {error}"), None))?;
+        serde_json::from_str(&text).map_err(|error| (format!("the file is not JSON: {error}"), WANTED))?;
     match Schema::compile(schema) {
         Ok(schema) => Ok(schema),
         Err(bad @ BadSchema::Elsewhere(_)) => Err((format!("the file can't be used: {bad}"), bad.remedy())),

@@ -2,6 +2,7 @@
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use super::*;
 
@@ -163,5 +164,75 @@ async fn connections_are_capped_and_the_next_one_gets_its_turn() {
     assert!(tokio::time::timeout(Duration::from_millis(100), &mut answered).await.is_err());
     drop(first);
     tokio::time::timeout(Duration::from_secs(5), answered).await.expect("its turn").unwrap();
+    serving.abort();
+}
+
+#[tokio::test]
+async fn slow_bodies_take_bounded_room_and_the_probes_answer_meanwhile() {
+    // Room for one body, and of any number of bodies for 120 bytes.
+    for (slots, bytes) in [(1, usize::MAX), (usize::MAX, 120)] {
+        let (address, serving) = adjusted(|app| {
+            app.max_connections = 3;
+            let excess = |semaphore: &Semaphore, left| semaphore.available_permits().saturating_sub(left);
+            app.bodies.slots.forget_permits(excess(&app.bodies.slots, slots));
+            app.bodies.bytes.forget_permits(excess(&app.bodies.bytes, bytes));
+        })
+        .await;
+        let body = format!("{{\"grams\":1,\"note\":\"{}\"}}", "x".repeat(80));
+        let head = format!("{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+        let connect = || async { TcpStream::connect(address).await.unwrap() };
+        let ask = async |mut stream: TcpStream, text: String| {
+            stream.write_all(text.as_bytes()).await.unwrap();
+            read_to_end(stream).await
+        };
+        let mut slow = connect().await;
+        slow.write_all(&format!("{head}{body}").as_bytes()[..head.len() + 60]).await.unwrap();
+        let whole = format!("{head}{body}");
+        let refused = async {
+            loop {
+                // The first ones may come before the slow one's bytes.
+                let answer = ask(connect().await, whole.clone()).await;
+                if !answer.starts_with("HTTP/1.1 201") {
+                    break answer;
+                }
+            }
+        };
+        let refused = tokio::time::timeout(Duration::from_secs(4), refused).await.expect("no room");
+        assert!(refused.starts_with("HTTP/1.1 503") && refused.contains("retry-after"), "{refused}");
+        let probe = "GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        let probe = ask(connect().await, probe.into()).await;
+        assert!(probe.starts_with("HTTP/1.1 200"), "{probe}");
+
+        slow.write_all(&body.as_bytes()[60..]).await.unwrap();
+        let answer = read_to_end(slow).await;
+        assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+        assert!(ask(connect().await, whole.clone()).await.starts_with("HTTP/1.1 201"), "room again");
+        serving.abort();
+    }
+}
+
+#[tokio::test]
+async fn a_slow_body_for_which_there_is_no_room_counts_until_it_ends() {
+    let mut slots = None;
+    let (address, serving) = adjusted(|app| {
+        app.bodies.slots.forget_permits(app.bodies.slots.available_permits() - 1);
+        app.bodies.bytes.forget_permits(app.bodies.bytes.available_permits() - 10);
+        slots = Some(app.bodies.slots.clone());
+    })
+    .await;
+    let slots = slots.unwrap();
+    let part = format!("{HEAD}content-length: 100\r\n\r\n{}", "x".repeat(60));
+    let mut first = TcpStream::connect(address).await.unwrap();
+    first.write_all(part.as_bytes()).await.unwrap();
+    until(|| slots.available_permits() == 0).await;
+
+    let mut second = TcpStream::connect(address).await.unwrap();
+    second.write_all(part.as_bytes()).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(4), read_to_end(second)).await.expect("at once");
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    first.write_all("x".repeat(40).as_bytes()).await.unwrap();
+    let answer = read_to_end(first).await;
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    until(|| slots.available_permits() == 1).await;
     serving.abort();
 }

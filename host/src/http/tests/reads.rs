@@ -96,6 +96,30 @@ async fn an_unknown_id_is_404_once_everything_was_read_and_503_before() {
 }
 
 #[tokio::test]
+async fn a_topic_that_was_made_anew_is_shown_as_it_is_now_and_its_keys_are_free() {
+    let server = server().await;
+    server.post_with_key("k", r#"{"parcel_id":"p","grams":1}"#).await;
+    server.post_with_key("l", r#"{"parcel_id":"gone","grams":1}"#).await;
+    server.read_back();
+
+    server.broker.log.lock().unwrap().clear();
+    server.view.is_behind();
+    let meanwhile = server.get("/parcels/gone").await.json();
+    assert_eq!(meanwhile["latest"]["parcels"]["payload"]["grams"], 1);
+    assert_eq!(meanwhile["complete"], false);
+
+    server.post(r#"{"parcel_id":"p","grams":2}"#).await;
+    server.read_back();
+    server.view.caught_up();
+    let now = server.get("/parcels/p").await.json();
+    assert_eq!(now["latest"]["parcels"]["payload"]["grams"], 2);
+    assert_eq!((now["history"].as_array().unwrap().len(), &now["complete"]), (1, &json!(true)));
+    assert_eq!(server.get("/parcels/gone").await.problem(), "no-such-id");
+    let again = server.post_with_key("l", r#"{"parcel_id":"gone","grams":1}"#).await;
+    assert_eq!((again.status, again.header("idempotency-replayed")), (StatusCode::CREATED, None));
+}
+
+#[tokio::test]
 async fn what_was_accepted_but_not_read_back_is_shown_as_such() {
     let server = server().await;
     let location = server.post(r#"{"grams":1}"#).await.header("location").unwrap().to_owned();

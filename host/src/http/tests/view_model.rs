@@ -81,4 +81,45 @@ proptest! {
         events.iter().for_each(|event| view.apply(event));
         prop_assert_eq!(shown(), once);
     }
+
+    /// Whatever was in the topics before they were deleted and made anew.
+    #[test]
+    fn a_reader_that_begins_again_leaves_what_the_topics_have_now(
+        before in records(),
+        now in records(),
+        interrupted in 0..300_usize,
+    ) {
+        let read = |view: &View, records: &[(usize, u8, usize, i64)]| {
+            let mut offsets = [0_i64; 2];
+            for (topic, key, len, time) in records {
+                let name = ["parcels", "parcels_sent"][*topic];
+                let mut event = event(name, offsets[*topic], &key.to_string(), &"x".repeat(*len), *time);
+                event.headers.push(Header::new(headers::IDEMPOTENCY_KEY, format!("{key}")));
+                event.headers.push(Header::new("http-method", "POST"));
+                view.apply(&event);
+                offsets[*topic] += 1;
+            }
+        };
+        let (again, fresh) = (View::new(&plan().resources), View::new(&plan().resources));
+        read(&again, &before);
+        again.caught_up();
+        again.is_behind();
+        read(&again, &now[..interrupted.min(now.len())]);
+        again.is_behind();
+        read(&again, &now);
+        again.caught_up();
+        read(&fresh, &now);
+        fresh.caught_up();
+        let shown = |view: &View| {
+            let mut states: Vec<_> = view
+                .page(0, None, 100)
+                .items
+                .into_iter()
+                .map(|(_, id, state)| (id, state.latest, state.history, state.history_dropped, state.whole))
+                .collect();
+            states.sort_by(|a, b| a.0.cmp(&b.0));
+            format!("{states:?} {:?}", view.report())
+        };
+        prop_assert_eq!(shown(&again), shown(&fresh));
+    }
 }
