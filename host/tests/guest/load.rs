@@ -42,7 +42,7 @@ fn a_missing_file_is_named() {
 fn a_folder_is_not_a_component() {
     let folder = TempDir::new().unwrap();
     let error = refused(Version::load(engine(), folder.path()));
-    assert!(matches!(error, LoadError::Unreadable { .. }), "{error}");
+    assert!(matches!(error, LoadError::Folder { .. }), "{error}");
 }
 
 #[test]
