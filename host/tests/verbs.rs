@@ -254,7 +254,7 @@ fn only_check_and_run_warn_of_what_is_doubtful() {
     assert!(told.code == Some(0) && told.stderr.starts_with("1 event:"), "{}", told.stderr);
 }
 
-/// The examples of `invoke --help` and of the README.
+/// What the README pipes into it has this shape.
 #[test]
 fn the_first_example_of_the_schema_is_an_event_of_the_first_handler() {
     let schema: Value = serde_json::from_str(include_str!("../../schemas/order.json")).unwrap();

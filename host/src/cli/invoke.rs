@@ -23,9 +23,11 @@ use crate::text::count;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  jq '.examples[0]' schemas/order.json | wasmill invoke order-formatter --key o-00000001
-  jq '{key: .examples[0].order_id, payload: .examples[0]}' schemas/order.json >events.json
-  wasmill invoke order-formatter events.json --format event --json")]
+  echo '{\"sensor\": \"boiler\", \"celsius\": 93.5}' | wasmill invoke alarm --key boiler
+  echo '{\"key\": \"boiler\", \"payload\": {\"celsius\": 93.5}}' >events.json
+  wasmill invoke alarm events.json --format event --json
+
+The README makes the handler `alarm`, and tries those that ship.")]
 pub(super) struct Args {
     /// The handler's name in pipeline.toml.
     handler: String,
