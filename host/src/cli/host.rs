@@ -104,19 +104,26 @@ impl Host {
 }
 
 /// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address; `url` says
-/// where that one listens, and is of no interest otherwise.
-pub(super) async fn cluster(url: Option<&str>, plan: &Plan) -> miette::Result<Cluster> {
-    let kafka = match &plan.kafka.brokers {
-        Brokers::Addresses(_) => plan.kafka.clone(),
-        Brokers::Embedded => {
-            let running = Host::new(url, plan)?.running(plan).await?;
-            if running.embedded {
-                return Ok(Cluster::attach(&running.brokers, true));
+impl Running {
+    /// The plan's brokers, or, where the plan has the embedded one, those that the host has.
+    pub(super) fn cluster(self, plan: &Plan) -> miette::Result<Cluster> {
+        let kafka = match &plan.kafka.brokers {
+            Brokers::Addresses(_) => plan.kafka.clone(),
+            Brokers::Embedded if self.embedded => return Ok(Cluster::attach(&self.brokers, true)),
+            Brokers::Embedded => {
+                KafkaPlan { brokers: Brokers::Addresses(self.brokers), ..plan.kafka.clone() }
             }
-            KafkaPlan { brokers: Brokers::Addresses(running.brokers), ..plan.kafka.clone() }
-        }
-    };
-    Cluster::connect(&kafka, &plan.name).into_diagnostic()
+        };
+        Cluster::connect(&kafka, &plan.name).into_diagnostic()
+    }
+}
+
+/// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address: no other is asked.
+pub(super) async fn cluster(url: Option<&str>, plan: &Plan) -> miette::Result<Cluster> {
+    match &plan.kafka.brokers {
+        Brokers::Addresses(_) => Cluster::connect(&plan.kafka, &plan.name).into_diagnostic(),
+        Brokers::Embedded => Host::new(url, plan)?.running(plan).await?.cluster(plan),
+    }
 }
 
 /// The topics of the cluster, from `start` on.

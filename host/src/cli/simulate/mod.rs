@@ -92,8 +92,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let host = Host::new(args.url.as_deref(), plan)?;
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    runtime.block_on(host.running(plan))?;
-    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
+    let cluster = runtime.block_on(host.running(plan))?.cluster(plan)?;
     let mut tail = host::tail(&cluster, &topics, &Start::End)?;
     reach_the_end(&mut tail, &cluster)?;
 
