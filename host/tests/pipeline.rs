@@ -515,15 +515,21 @@ fn a_log_that_cannot_be_written_stops_nothing() {
     assert!(status.success(), "{status}");
 }
 
-#[test]
-fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
-    let _alone = alone();
+/// A host in the middle of its work whose broker takes connections and answers nothing any more.
+fn before_a_black_hole(pipeline: &Pipeline) -> (Broker, Host) {
     let kafka = Broker::start_empty();
-    let pipeline = Pipeline::shipped(|text| text);
-    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
+    let mut host = Host::start(pipeline, &kafka.address, "one", &[]);
     host.ready();
     http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
     kafka.signal("STOP");
+    (kafka, host)
+}
+
+#[test]
+fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
+    let _alone = alone();
+    let pipeline = Pipeline::shipped(|text| text);
+    let (kafka, host) = before_a_black_hole(&pipeline);
     let unready = until(Duration::from_secs(20), || {
         http::get(&host.url("/readyz")).is_some_and(|answer| answer.status == 503)
     });
@@ -536,13 +542,9 @@ fn sigterm_ends_the_host_within_15_seconds_while_the_broker_is_a_black_hole() {
 #[test]
 fn a_second_signal_ends_the_host_at_once() {
     let _alone = alone();
-    let kafka = Broker::start_empty();
     let pipeline = Pipeline::shipped(|text| text);
-    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
-    host.ready();
-    http::post(&host.url("/orders"), &order(1).to_string(), &[]).unwrap();
     // The first one drains, which a black hole makes long.
-    kafka.signal("STOP");
+    let (kafka, host) = before_a_black_hole(&pipeline);
     host::signal(host.pid(), "INT");
     until(Duration::from_secs(10), || host.log().contains("once more to leave at once"))
         .unwrap_or_else(|()| panic!("{}", host.log()));
