@@ -19,6 +19,12 @@
 //! assert_eq!(output.topic.as_deref(), Some("greetings"));
 //! assert_eq!(payload(&output), "Hello Ada");
 //! ```
+//!
+//! [`golden`] does it with events and outcomes that stand in files.
+
+mod golden;
+
+pub use golden::golden;
 
 use serde::Serialize;
 use serde_json::Value;
