@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use lettre::transport::smtp::client::Certificate;
 use serde_json::{Value, json};
 use smtp::SmtpServer;
-use wasmill::config::plan::{MailPlan, RetryPlan, Secret, SinkPlan, SmtpEncryption, SmtpPlan};
+use wasmill::config::plan::{MailPlan, RetryPlan, Secret, SinkPlan, SmtpEncryption, SmtpPlan, Trusted};
 use wasmill::event::{Event, FailureKind, Handler, LONG_BATCH, Outcome, Position};
 use wasmill::mail::{MailError, MailSink};
 
@@ -410,8 +410,10 @@ fn folder_plan(folder: &Path) -> SinkPlan {
     SinkPlan { mail: MailPlan::Folder(folder.into()), ..plan(smtp(25)) }
 }
 
-fn ca_of(server: &SmtpServer) -> Vec<Certificate> {
-    vec![Certificate::from_pem(&fs::read(server.ca_file()).unwrap()).unwrap()]
+fn ca_of(server: &SmtpServer) -> Trusted {
+    let pem = fs::read_to_string(server.ca_file()).unwrap();
+    let certificates = vec![Certificate::from_pem(pem.as_bytes()).unwrap()];
+    Trusted { pem, certificates }
 }
 
 fn smtp_to(server: &SmtpServer) -> SmtpPlan {
@@ -424,7 +426,7 @@ fn smtp(port: u16) -> SmtpPlan {
         port,
         encryption: SmtpEncryption::Opportunistic,
         credentials: None,
-        ca: Vec::new(),
+        ca: Trusted::default(),
     }
 }
 

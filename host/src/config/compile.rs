@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use super::Overrides;
 use super::document::{Document, Steps};
-use super::plan::{Brokers, HandlerPlan, KafkaPlan, LimitsPlan, MailPlan, Plan, RetryPlan, Secret, SinkPlan};
+use super::plan::{
+    Allow, Brokers, HandlerPlan, KafkaPlan, LimitsPlan, MailPlan, Plan, RetryPlan, Secret, SinkPlan, Trusted,
+};
 use super::topology::{Topology, Use};
 use super::units::Fault;
 use super::{raw, smtp, units};
@@ -124,6 +126,10 @@ impl Compiler<'_, '_> {
                 self.document.error_at_key(&place, fault.message, Some(fault.help));
             }
         }
+        let sha256 = handler.sha256.map(|digest| {
+            let digest = units::sha256(&digest);
+            or(self.document, &at("sha256"), digest, String::new()).into()
+        });
         let limits = handler.limits;
         let at_limit = |key: &'static str| ["handlers", name, "limits", key];
         let (memory, time) = (
@@ -134,6 +140,9 @@ impl Compiler<'_, '_> {
             name: name.into(),
             group: format!("wasmill.{}.{name}", self.pipeline),
             component: self.root.join(handler.component),
+            sha256,
+            allow: self.allow(name, handler.allow),
+            keep: handler.keep,
             dead_letter: self.dead_letter("handlers", name, handler.dead_letter, &subscribe),
             subscribe,
             publish,
@@ -146,6 +155,16 @@ impl Compiler<'_, '_> {
             },
             shards: handler.shards,
         }
+    }
+
+    fn allow(&mut self, name: &str, entries: Option<Vec<String>>) -> Allow {
+        let Some(entries) = entries else { return Allow::all() };
+        let mut allow = Allow::none();
+        for (index, entry) in entries.iter().enumerate() {
+            let added = allow.add(entry);
+            or(self.document, &["handlers", name, "allow", &index.to_string()], added, ());
+        }
+        allow
     }
 
     fn sink(&mut self, name: &str, sink: raw::Sink) -> SinkPlan {
@@ -170,13 +189,12 @@ impl Compiler<'_, '_> {
         };
         // An empty one is a variable that was left empty: "${SMTP_CA_FILE:-}".
         if let Some(file) = sink.ca_file.filter(|file| !file.is_empty()) {
-            let pem = std::fs::read_to_string(self.root.join(file)).map_err(unreadable);
-            let ca =
-                pem.and_then(|pem| smtp::certificates(&pem).map_err(Into::into)).unwrap_or_else(|fault| {
-                    let help = "`ca_file` wants one or more certificates in PEM form".to_string();
-                    self.document.error_at_value(&at("ca_file"), fault, Some(help));
-                    Vec::new()
-                });
+            let pem = self.document.read(self.root.join(file)).map_err(unreadable);
+            let ca = pem.and_then(|pem| smtp::trusted(pem).map_err(Into::into)).unwrap_or_else(|fault| {
+                let help = "`ca_file` wants one or more certificates in PEM form".to_string();
+                self.document.error_at_value(&at("ca_file"), fault, Some(help));
+                Trusted::default()
+            });
             match &mut mail {
                 MailPlan::Smtp(smtp) => smtp.ca = ca,
                 MailPlan::Folder(_) => {}

@@ -2,8 +2,9 @@
 //!
 //! Every later step names a value by its path; this one knows the path's place in the text.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use miette::Severity;
@@ -21,6 +22,8 @@ pub(super) struct Document<'t> {
     text: &'t Arc<Text>,
     root: Spanned<DeTable<'t>>,
     pub(super) problems: Vec<Problem>,
+    /// The other files that were read, or should have been.
+    pub(super) files: BTreeSet<PathBuf>,
 }
 
 /// Where `${…}` gets its values from.
@@ -34,7 +37,7 @@ impl<'t> Document<'t> {
     /// Parses as much as can be parsed; syntax errors become problems.
     pub(super) fn parse(text: &'t Arc<Text>) -> Self {
         let (root, errors) = DeTable::parse_recoverable(text.as_str());
-        let mut document = Self { text, root, problems: Vec::new() };
+        let mut document = Self { text, root, problems: Vec::new(), files: BTreeSet::new() };
         // One: those that come after it mostly follow from it.
         if let Some(error) = errors.first() {
             let help = "text stands in quotes, a key is given once, and a [table] goes to the next one; \
@@ -67,7 +70,7 @@ impl<'t> Document<'t> {
             DeValue::Table(table) => self.table(table, around),
             DeValue::Array(items) => items.iter().map(|item| self.value(item, around)).collect(),
             DeValue::String(string) => {
-                let (string, faults) = interpolate(string, around);
+                let (string, faults) = interpolate(string, around, &mut self.files);
                 for fault in faults {
                     // The placeholder's own place, unless escapes hide it.
                     let written = &self.text.as_str()[span.clone()];
@@ -101,6 +104,13 @@ impl<'t> Document<'t> {
                 Value::Null
             }
         }
+    }
+
+    /// A file that pipeline.toml refers to.
+    pub(super) fn read(&mut self, path: PathBuf) -> std::io::Result<String> {
+        let content = std::fs::read_to_string(&path);
+        self.files.insert(path);
+        content
     }
 
     pub(super) fn error_at_value(&mut self, path: Steps, message: String, help: Option<String>) {

@@ -3,6 +3,8 @@
 //! Only values are interpolated, after parsing: what a variable holds can't become TOML.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 
 use super::document::Surroundings;
 
@@ -14,8 +16,12 @@ pub(super) struct Fault {
 }
 
 /// The string with its placeholders replaced; borrowed if it has none. A faulty one is replaced by
-/// nothing, so that the rest can still be looked at.
-pub(super) fn interpolate<'a>(string: &'a str, around: &Surroundings) -> (Cow<'a, str>, Vec<Fault>) {
+/// nothing, so that the rest can still be looked at. The files that it names are added to `files`.
+pub(super) fn interpolate<'a>(
+    string: &'a str,
+    around: &Surroundings,
+    files: &mut BTreeSet<PathBuf>,
+) -> (Cow<'a, str>, Vec<Fault>) {
     let mut faults = Vec::new();
     if !string.contains("${") {
         return (Cow::Borrowed(string), faults);
@@ -38,7 +44,7 @@ pub(super) fn interpolate<'a>(string: &'a str, around: &Surroundings) -> (Cow<'a
             });
             return (Cow::Owned(out), faults);
         };
-        match resolve(&rest[at + 2..end], around) {
+        match resolve(&rest[at + 2..end], around, files) {
             Ok(value) => out.push_str(&value),
             Err((message, help)) => {
                 faults.push(Fault { placeholder: rest[at..=end].into(), message, help });
@@ -50,9 +56,15 @@ pub(super) fn interpolate<'a>(string: &'a str, around: &Surroundings) -> (Cow<'a
     (Cow::Owned(out), faults)
 }
 
-fn resolve(placeholder: &str, around: &Surroundings) -> Result<String, (String, String)> {
+fn resolve(
+    placeholder: &str,
+    around: &Surroundings,
+    files: &mut BTreeSet<PathBuf>,
+) -> Result<String, (String, String)> {
     if let Some(path) = placeholder.strip_prefix("file:") {
-        return match std::fs::read_to_string(around.root.join(path)) {
+        let file = around.root.join(path);
+        files.insert(file.clone());
+        return match std::fs::read_to_string(file) {
             // Files of secrets end with a newline that is not part of the secret.
             Ok(content) => Ok(content.trim_end_matches(['\r', '\n']).into()),
             Err(error) => Err((

@@ -5,6 +5,8 @@
 //! then compile the plan (`compile`). A later step sees what the earlier ones found sound (`prune`), so that
 //! all is told at once; a plan comes out only when there were no errors at all.
 
+mod allow;
+mod changes;
 mod compile;
 mod conceal;
 mod document;
@@ -23,13 +25,16 @@ mod tests;
 mod topology;
 mod units;
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use miette::Severity;
 
+pub use changes::{Change, Effect, Kind, changes, joins_anew};
 pub use problem::{ConfigErrors, Places, Problem, Sound};
 pub use schema::schema;
+pub(crate) use units::{Fault, name as check_name, topic as check_topic};
 
 use document::{Document, Surroundings};
 use plan::Plan;
@@ -50,14 +55,16 @@ pub struct Loaded {
     /// What is legal and yet looks like a mistake.
     pub warnings: Vec<Problem>,
     pub places: Places,
+    /// The other files that the plan was made from: schemas, certificates, secrets. Not the components.
+    pub files: Arc<BTreeSet<PathBuf>>,
 }
 
 impl Loaded {
     /// For who knows better than this room: the plan can't be run, for these reasons.
     pub fn refused(self, problems: Vec<Problem>) -> ConfigErrors {
-        let Self { plan: Plan { handlers, kafka, .. }, warnings, places } = self;
+        let Self { plan: Plan { handlers, kafka, .. }, warnings, places, files } = self;
         let sound = Sound { handlers, kafka_properties: kafka.properties };
-        let mut errors = ConfigErrors { errors: Vec::new(), warnings, sound, places };
+        let mut errors = ConfigErrors { errors: Vec::new(), warnings, sound, places, files };
         errors.add(problems);
         errors
     }
@@ -88,7 +95,8 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErrors> 
         },
     };
     let places = Places { text: fault.text.clone() };
-    Err(ConfigErrors { errors: vec![fault], warnings: Vec::new(), sound: Sound::default(), places })
+    let (errors, files) = (vec![fault], Arc::default());
+    Err(ConfigErrors { errors, warnings: Vec::new(), sound: Sound::default(), places, files })
 }
 
 /// [`load`] with the text and the environment given; other files are read from the folder of `path`.
@@ -102,15 +110,16 @@ pub fn parse(
     let mut document = Document::parse(&source);
     let plan = (!document.has_errors()).then(|| build(&mut document, path, env, overrides)).flatten();
     let places = Places { text: source.clone() };
+    let files = Arc::new(std::mem::take(&mut document.files));
     match plan {
         Some(plan) if !document.has_errors() => {
             let (_none, warnings) = sorted(document.problems);
-            Ok(Loaded { plan, warnings, places })
+            Ok(Loaded { plan, warnings, places, files })
         }
         plan => {
             let sound = plan.map(|plan| prune::sound(&document, plan)).unwrap_or_default();
             let (errors, warnings) = sorted(document.problems);
-            Err(ConfigErrors { errors, warnings, sound, places })
+            Err(ConfigErrors { errors, warnings, sound, places, files })
         }
     }
 }

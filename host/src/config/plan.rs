@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use lettre::transport::smtp::client::Certificate;
 
+pub use super::allow::{Allow, INTERFACES, NO_NETWORK};
 use crate::schema::Schema;
 
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct Plan {
     pub topics: Vec<TopicPlan>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KafkaPlan {
     pub brokers: Brokers,
     /// Extra librdkafka properties, for every client. They may hold credentials.
@@ -57,7 +58,7 @@ pub struct TopicPlan {
     pub dead_letters: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct HttpPlan {
     pub listen: SocketAddr,
     /// Bytes of a request body; more gets 413.
@@ -71,7 +72,7 @@ pub struct HttpPlan {
 }
 
 /// `[http.resources.NAME]`: served as `/NAME` and `/NAME/{id}`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ResourcePlan {
     pub name: String,
     /// Where POST and PUT publish.
@@ -96,11 +97,17 @@ impl ResourcePlan {
     }
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HandlerPlan {
     pub name: Arc<str>,
     pub group: String,
     pub component: PathBuf,
+    /// The only file that may stand there, by its sha-256: 64 lower-case hex digits.
+    pub sha256: Option<Arc<str>>,
+    /// What the component may import.
+    pub allow: Allow,
+    /// Versions of the component to keep, the running one included.
+    pub keep: usize,
     pub subscribe: Vec<Arc<str>>,
     /// May be empty; the first one is the default topic of outputs.
     pub publish: Vec<Arc<str>>,
@@ -133,7 +140,7 @@ pub struct LimitsPlan {
 }
 
 /// `[sinks.NAME]`: sends each event of its topics out of Kafka, at least once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SinkPlan {
     pub name: Arc<str>,
     pub group: String,
@@ -151,27 +158,48 @@ pub struct SinkPlan {
     pub timeout: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MailPlan {
     /// A folder that gets one .eml file for each message; made when missing.
     Folder(PathBuf),
     Smtp(SmtpPlan),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpPlan {
     pub host: String,
     pub port: u16,
     pub encryption: SmtpEncryption,
     pub credentials: Option<(String, Secret)>,
     /// To trust besides the system's; what `ca_file` holds.
-    pub ca: Vec<Certificate>,
+    pub ca: Trusted,
 }
 
 impl SmtpPlan {
     /// What is sent there doesn't leave the machine, encrypted or not.
     pub fn is_local(&self) -> bool {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+/// Certificates, and the text that they were read from, by which they are compared.
+#[derive(Clone, Default)]
+pub struct Trusted {
+    pub pem: String,
+    pub certificates: Vec<Certificate>,
+}
+
+impl PartialEq for Trusted {
+    fn eq(&self, other: &Self) -> bool {
+        self.pem == other.pem
+    }
+}
+
+impl Eq for Trusted {}
+
+impl fmt::Debug for Trusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.certificates.len())
     }
 }
 

@@ -1,8 +1,9 @@
 //! What is wrong, or doubtful, in pipeline.toml: said all at once, each with its place and a remedy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use miette::{Diagnostic, LabeledSpan, NamedSource, Severity, SourceCode};
@@ -51,6 +52,15 @@ impl Text {
 }
 
 impl Problem {
+    /// For a line of a log: `pipeline.toml:12:3: what is wrong (what to do)`.
+    pub fn line(&self) -> String {
+        let place =
+            self.line_and_column().map(|(line, column)| format!("{line}:{column}:")).unwrap_or_default();
+        let help =
+            self.help.as_ref().map(|help| format!(" ({})", help.replace('\n', " "))).unwrap_or_default();
+        format!("{}:{place} {}{help}", self.file(), self.message)
+    }
+
     pub fn file(&self) -> &str {
         &self.text.name
     }
@@ -106,6 +116,11 @@ impl Places {
         self.problem(&["kafka", "properties", name], message, Some(help))
     }
 
+    /// What is at fault in `subject`, written as `table.NAME`.
+    pub fn subject(&self, subject: &str, message: String, help: String) -> Problem {
+        self.problem(&subject.split('.').collect::<Vec<_>>(), message, Some(help))
+    }
+
     fn problem(&self, path: Steps, message: String, help: Option<String>) -> Problem {
         let span = Document::parse(&self.text).place(path);
         Problem { message, help, severity: Severity::Error, span, text: self.text.clone() }
@@ -129,6 +144,8 @@ pub struct ConfigErrors {
     pub warnings: Vec<Problem>,
     pub sound: Sound,
     pub places: Places,
+    /// As of a [`Loaded`](super::Loaded).
+    pub files: Arc<BTreeSet<PathBuf>>,
 }
 
 impl ConfigErrors {

@@ -131,6 +131,19 @@ pub(super) struct Resource {
 pub(super) struct Handler {
     /// The component's .wasm file.
     pub(super) component: String,
+    /// The SHA-256 of the only file that may run, 64 hex digits as `sha256sum` prints them. Any other file
+    /// is refused; by default any file may run.
+    pub(super) sha256: Option<String>,
+    /// What the component may import: packages or interfaces of WASI 0.2, as "wasi:cli" or
+    /// "wasi:clocks/monotonic-clock". A component that imports more is refused. By default all that the
+    /// host has, because none of it reaches out of the sandbox: no files, no network, no environment but
+    /// `env`. [] allows nothing.
+    pub(super) allow: Option<Vec<String>>,
+    /// How many versions of the component the host keeps to roll back to, the running one included: from 1
+    /// to 100.
+    #[serde(default = "default_keep")]
+    #[schemars(range(min = 1, max = 100))]
+    pub(super) keep: usize,
     /// The topics to read.
     #[schemars(length(min = 1))]
     pub(super) subscribe: Vec<String>,
@@ -200,7 +213,8 @@ pub(super) enum Forever {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Limits {
-    /// Memory of one instance, from "1 MiB" to "4 GiB".
+    /// Memory of one instance, from "1 MiB" to "4 GiB". One instruction may fill it all, which no deadline
+    /// interrupts: half a second for each GiB.
     pub(super) memory: String,
     /// The deadline of one call, which handles one batch: from "1 ms" to "1 min".
     pub(super) time: String,
@@ -297,6 +311,10 @@ fn default_body_timeout() -> String {
 
 fn default_view_keys() -> usize {
     10_000
+}
+
+fn default_keep() -> usize {
+    5
 }
 
 fn default_shards() -> u32 {

@@ -6,7 +6,7 @@ use lettre::transport::smtp::client::Certificate;
 use percent_encoding::percent_decode_str;
 use url::{Host, Url};
 
-use super::plan::{MailPlan, Secret, SmtpEncryption, SmtpPlan};
+use super::plan::{MailPlan, Secret, SmtpEncryption, SmtpPlan, Trusted};
 
 /// What is wrong, and what to write instead; neither quotes the URL, which may hold a password.
 type Fault = (String, &'static str);
@@ -58,7 +58,7 @@ pub(super) fn parse(
         SmtpEncryption::StartTls => 587,
         SmtpEncryption::Tls => 465,
     });
-    let plan = SmtpPlan { host, port, encryption, credentials, ca: Vec::new() };
+    let plan = SmtpPlan { host, port, encryption, credentials, ca: Trusted::default() };
     if plan.credentials.is_some() && encryption == SmtpEncryption::Opportunistic && !plan.is_local() {
         return Err((
             "the password could travel in the clear".into(),
@@ -69,7 +69,7 @@ pub(super) fn parse(
 }
 
 /// Every certificate of a PEM file; an error when there is none, or a broken one.
-pub(super) fn certificates(pem: &str) -> Result<Vec<Certificate>, &'static str> {
+pub(super) fn trusted(pem: String) -> Result<Trusted, &'static str> {
     const END: &str = "-----END CERTIFICATE-----";
     // One at a time: of several in one piece only the first would count.
     let certificates: Vec<_> = pem
@@ -78,7 +78,10 @@ pub(super) fn certificates(pem: &str) -> Result<Vec<Certificate>, &'static str> 
         .map(|one| Certificate::from_pem(one.as_bytes()))
         .collect::<Result<_, _>>()
         .map_err(|_broken| "the file holds a broken certificate")?;
-    if certificates.is_empty() { Err("the file holds no certificate") } else { Ok(certificates) }
+    if certificates.is_empty() {
+        return Err("the file holds no certificate");
+    }
+    Ok(Trusted { pem, certificates })
 }
 
 fn encryption(url: &Url) -> Result<SmtpEncryption, Fault> {

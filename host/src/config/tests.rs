@@ -131,10 +131,10 @@ fn mail_urls_say_how_the_connection_is_encrypted() {
 #[test]
 fn every_certificate_of_a_ca_file_counts() {
     let ca = include_str!("../../tests/config/ca.pem");
-    assert_eq!(smtp::certificates(&format!("# one\n{ca}\n# and another\n{ca}")).unwrap().len(), 2);
+    assert_eq!(smtp::trusted(format!("# one\n{ca}\n# and another\n{ca}")).unwrap().certificates.len(), 2);
     let with_a_broken_one = ca.replace("-----END", "!-----END");
-    assert!(smtp::certificates(&format!("{ca}{with_a_broken_one}")).is_err());
-    assert!(smtp::certificates("").is_err());
+    assert!(smtp::trusted(format!("{ca}{with_a_broken_one}")).is_err());
+    assert!(smtp::trusted(String::new()).is_err());
 }
 
 #[test]

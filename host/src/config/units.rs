@@ -8,9 +8,9 @@ use bytesize::ByteSize;
 
 /// What is wrong, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    pub(super) message: String,
-    pub(super) help: String,
+pub(crate) struct Fault {
+    pub(crate) message: String,
+    pub(crate) help: String,
 }
 
 impl Fault {
@@ -59,7 +59,7 @@ pub(super) fn backoff(text: &str) -> Result<(Duration, Duration), Fault> {
 }
 
 /// What Kafka takes as a topic: org.apache.kafka.common.internals.Topic.validate.
-pub(super) fn topic(name: &str) -> Result<(), Fault> {
+pub(crate) fn topic(name: &str) -> Result<(), Fault> {
     let bad = |message| Err(Fault::new(message, "take 1 to 249 letters, digits, '.', '_' and '-'"));
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     match name {
@@ -72,7 +72,7 @@ pub(super) fn topic(name: &str) -> Result<(), Fault> {
 }
 
 /// A name of a handler, sink, resource or pipeline: part of paths, groups and topics.
-pub(super) fn name(name: &str) -> Result<(), Fault> {
+pub(crate) fn name(name: &str) -> Result<(), Fault> {
     let bad = |message| Err(Fault::new(message, "take 1 to 100 lower-case letters, digits and hyphens"));
     let legal = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     match name {
@@ -91,6 +91,15 @@ pub(super) fn variable(name: &str) -> Result<(), Fault> {
         _ if name.contains('=') => bad("a variable's name can't have a '='"),
         _ if name.contains('\0') => bad("a variable's name can't have a NUL"),
         _ => Ok(()),
+    }
+}
+
+/// A SHA-256 in hex, made lower-case.
+pub(super) fn sha256(text: &str) -> Result<String, Fault> {
+    if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        Ok(text.to_ascii_lowercase())
+    } else {
+        Err(Fault::new("not a SHA-256", "write its 64 hex digits, as `sha256sum FILE` prints them"))
     }
 }
 

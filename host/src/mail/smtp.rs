@@ -197,13 +197,13 @@ fn fate(error: Error) -> Undelivered {
 /// many a local relay has one. With credentials to protect, or a CA given, certificates are checked.
 fn tls_parameters(plan: &SmtpPlan) -> Result<TlsParameters, MailError> {
     let unverified = match plan.encryption {
-        SmtpEncryption::Opportunistic => plan.credentials.is_none() && plan.ca.is_empty(),
+        SmtpEncryption::Opportunistic => plan.credentials.is_none() && plan.ca.certificates.is_empty(),
         SmtpEncryption::StartTls | SmtpEncryption::Tls => false,
     };
     let mut tls = TlsParameters::builder(plan.host.clone())
         .dangerous_accept_invalid_certs(unverified)
         .dangerous_accept_invalid_hostnames(unverified);
-    for certificate in &plan.ca {
+    for certificate in &plan.ca.certificates {
         tls = tls.add_root_certificate(certificate.clone());
     }
     tls.build().map_err(MailError::Tls)

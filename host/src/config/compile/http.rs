@@ -1,7 +1,6 @@
 //! Compiles `[http]`: the listener, and the resources with their schemas and views.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use super::{Compiler, DeadLetters, or, unreadable};
 use crate::schema::{BadSchema, Schema};
 
 /// Paths that the HTTP side has or keeps for itself.
-const RESERVED: [&str; 5] = ["healthz", "metrics", "openapi", "readyz", "status"];
+const RESERVED: [&str; 6] = ["admin", "healthz", "metrics", "openapi", "readyz", "status"];
 
 impl Compiler<'_, '_> {
     pub(super) fn http(&mut self, http: raw::Http, dead_letters: &DeadLetters) -> HttpPlan {
@@ -60,7 +59,7 @@ impl Compiler<'_, '_> {
             Some(view) => self.topology.mention_all(self.document, &at("view"), &view, Use::Read),
             None => vec![self.topology.mention(self.document, &at("topic"), &resource.topic, Use::Read)],
         };
-        let schema = resource.schema.and_then(|file| match read_schema(&self.root.join(file)) {
+        let schema = resource.schema.and_then(|file| match self.schema(&file) {
             Ok(schema) => Some(Arc::new(schema)),
             Err((message, help)) => {
                 self.document.error_at_value(&at("schema"), message, Some(help.into()));
@@ -84,18 +83,19 @@ impl Compiler<'_, '_> {
             name,
         }
     }
-}
-
-fn read_schema(path: &Path) -> Result<Schema, (String, &'static str)> {
-    const WANTED: &str = "`schema` wants the file of a JSON Schema; without it any object is taken";
-    let text = std::fs::read_to_string(path).map_err(|error| (unreadable(error), WANTED))?;
-    let schema =
-        serde_json::from_str(&text).map_err(|error| (format!("the file is not JSON: {error}"), WANTED))?;
-    match Schema::compile(schema) {
-        Ok(schema) => Ok(schema),
-        Err(bad @ BadSchema::Elsewhere(_)) => Err((format!("the file can't be used: {bad}"), bad.remedy())),
-        Err(bad @ BadSchema::Unfit(_)) => {
-            Err((format!("the file is not a JSON Schema: {bad}"), bad.remedy()))
+    fn schema(&mut self, file: &str) -> Result<Schema, (String, &'static str)> {
+        const WANTED: &str = "`schema` wants the file of a JSON Schema; without it any object is taken";
+        let text = self.document.read(self.root.join(file)).map_err(|error| (unreadable(error), WANTED))?;
+        let schema = serde_json::from_str(&text)
+            .map_err(|error| (format!("the file is not JSON: {error}"), WANTED))?;
+        match Schema::compile(schema) {
+            Ok(schema) => Ok(schema),
+            Err(bad @ BadSchema::Elsewhere(_)) => {
+                Err((format!("the file can't be used: {bad}"), bad.remedy()))
+            }
+            Err(bad @ BadSchema::Unfit(_)) => {
+                Err((format!("the file is not a JSON Schema: {bad}"), bad.remedy()))
+            }
         }
     }
 }

@@ -1,0 +1,210 @@
+//! What differs between two plans of a pipeline, and what a running host does about it.
+//!
+//! The one judgement of that: the supervisor acts by it, its log tells it, `check --diff` shows it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::plan::{HandlerPlan, HttpPlan, Plan, ResourcePlan, SinkPlan};
+
+/// One difference.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Change {
+    /// As in pipeline.toml: `handlers.NAME`, `http`, …
+    pub subject: String,
+    #[serde(flatten)]
+    pub kind: Kind,
+    pub effect: Effect,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "change", content = "keys")]
+pub enum Kind {
+    Added,
+    Removed,
+    /// These keys of it.
+    Changed(Vec<&'static str>),
+}
+
+/// What a running host does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Starts it.
+    Starts,
+    /// Finishes and commits what is under way, and leaves the consumer group.
+    Drains,
+    /// Drains it and starts it anew.
+    Restarts,
+    /// The next batch runs by it.
+    BetweenBatches,
+    /// Starts or drains some of its threads; the others go on.
+    Threads,
+    /// Requests get it from now on.
+    NextRequest,
+    /// Listens at the new address, and closes the old one when its requests are answered.
+    Listens,
+    /// Nothing, until the process is restarted: the change is refused.
+    NeedsRestart,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { subject, kind, effect } = self;
+        match kind {
+            Kind::Added => write!(f, "{subject} is new: it {effect}"),
+            Kind::Removed => write!(f, "{subject} is gone: it {effect}"),
+            Kind::Changed(keys) => write!(f, "{subject}: {}: it {effect}", keys.join(", ")),
+        }
+    }
+}
+
+impl fmt::Display for Effect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starts => "starts",
+            Self::Drains => "commits what is under way and leaves its group",
+            Self::Restarts => "commits what is under way, leaves its group and joins again",
+            Self::BetweenBatches => "holds from the next batch on",
+            Self::Threads => "starts or drains threads; the others go on",
+            Self::NextRequest => "holds from the next request on",
+            Self::Listens => "listens at the new address, and answers what is under way at the old one",
+            Self::NeedsRestart => "can't change while the host runs",
+        })
+    }
+}
+
+/// Everything that differs, in the order of pipeline.toml's reference.
+pub fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
+    let mut found = Vec::new();
+    let mut fixed = |subject: &str, same: bool| {
+        if !same {
+            found.push(changed(subject, Vec::new(), Effect::NeedsRestart));
+        }
+    };
+    fixed("name", old.name == new.name);
+    fixed("kafka.brokers", old.kafka.brokers == new.kafka.brokers);
+    fixed("kafka.instance", old.kafka.instance == new.kafka.instance);
+    fixed("kafka.properties", old.kafka.properties == new.kafka.properties);
+    http(&mut found, old.http.as_ref(), new.http.as_ref());
+    each(&mut found, "handlers", (&old.handlers, &new.handlers), |h| &h.name, Effect::Starts, handler);
+    each(&mut found, "sinks", (&old.sinks, &new.sinks), |s| &s.name, Effect::Starts, sink);
+    found
+}
+
+/// Whether its shards must leave the group and join it again: the rest changes between two batches.
+pub fn joins_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
+    old.group != new.group || old.subscribe != new.subscribe
+}
+
+fn handler(old: &HandlerPlan, new: &HandlerPlan) -> (Vec<&'static str>, Effect) {
+    let keys = differing([
+        ("component", old.component != new.component),
+        ("subscribe", old.subscribe != new.subscribe),
+        ("publish", old.publish != new.publish),
+        ("dead_letter", old.dead_letter != new.dead_letter),
+        ("env", old.env != new.env),
+        ("allow", old.allow != new.allow),
+        ("sha256", old.sha256 != new.sha256),
+        ("keep", old.keep != new.keep),
+        ("retry", old.retry != new.retry),
+        ("limits", old.limits != new.limits),
+        ("shards", old.shards != new.shards),
+    ]);
+    let effect = match joins_anew(old, new) {
+        true => Effect::Restarts,
+        false if keys == ["shards"] => Effect::Threads,
+        false => Effect::BetweenBatches,
+    };
+    (keys, effect)
+}
+
+fn sink(old: &SinkPlan, new: &SinkPlan) -> (Vec<&'static str>, Effect) {
+    let keys = differing([
+        ("subscribe", old.subscribe != new.subscribe),
+        ("receipts", old.receipts != new.receipts),
+        ("dead_letter", old.dead_letter != new.dead_letter),
+        ("smtp", old.mail != new.mail),
+        ("retry", old.retry != new.retry),
+        ("batch", old.batch != new.batch),
+        ("shards", old.shards != new.shards),
+        ("timeout", old.timeout != new.timeout),
+    ]);
+    let effect = if keys == ["shards"] { Effect::Threads } else { Effect::Restarts };
+    (keys, effect)
+}
+
+fn http(found: &mut Vec<Change>, old: Option<&HttpPlan>, new: Option<&HttpPlan>) {
+    let (old, new) = match (old, new) {
+        (None, None) => return,
+        (None, Some(_)) => return found.push(change("http", Kind::Added, Effect::Listens)),
+        (Some(_), None) => return found.push(change("http", Kind::Removed, Effect::Drains)),
+        (Some(old), Some(new)) => (old, new),
+    };
+    if old.listen != new.listen {
+        found.push(changed("http", vec!["listen"], Effect::Listens));
+    }
+    let keys = differing([
+        ("body_limit", old.body_limit != new.body_limit),
+        ("header_timeout", old.header_timeout != new.header_timeout),
+        ("body_timeout", old.body_timeout != new.body_timeout),
+    ]);
+    if !keys.is_empty() {
+        found.push(changed("http", keys, Effect::NextRequest));
+    }
+    let of = (&old.resources[..], &new.resources[..]);
+    each(found, "http.resources", of, |r| &r.name, Effect::NextRequest, resource);
+}
+
+fn resource(old: &ResourcePlan, new: &ResourcePlan) -> (Vec<&'static str>, Effect) {
+    let keys = differing([
+        ("topic", old.topic != new.topic),
+        ("key", old.key != new.key),
+        ("schema", old.schema != new.schema),
+        ("view", old.view != new.view || old.dead_letters != new.dead_letters),
+        ("view_keys", old.view_keys != new.view_keys),
+    ]);
+    (keys, Effect::NextRequest)
+}
+
+/// The differences of what has names.
+fn each<'a, T: PartialEq, N: AsRef<str> + 'a>(
+    found: &mut Vec<Change>,
+    table: &str,
+    (old, new): (&'a [T], &'a [T]),
+    name: impl Fn(&'a T) -> &'a N,
+    starts: Effect,
+    compare: impl Fn(&T, &T) -> (Vec<&'static str>, Effect),
+) {
+    let names: BTreeSet<&str> = old.iter().chain(new).map(|one| name(one).as_ref()).collect();
+    let find = |of: &'a [T], wanted: &str| of.iter().find(|one| name(one).as_ref() == wanted);
+    for wanted in names {
+        let subject = format!("{table}.{wanted}");
+        match (find(old, wanted), find(new, wanted)) {
+            (Some(old), Some(new)) if old != new => {
+                let (keys, effect) = compare(old, new);
+                found.push(changed(&subject, keys, effect));
+            }
+            (None, Some(_)) => found.push(change(&subject, Kind::Added, starts)),
+            (Some(_), None) => {
+                let effect = if starts == Effect::Starts { Effect::Drains } else { starts };
+                found.push(change(&subject, Kind::Removed, effect));
+            }
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+}
+
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+}
+
+fn changed(subject: &str, keys: Vec<&'static str>, effect: Effect) -> Change {
+    change(subject, Kind::Changed(keys), effect)
+}
+
+fn change(subject: &str, kind: Kind, effect: Effect) -> Change {
+    Change { subject: subject.into(), kind, effect }
+}
