@@ -81,15 +81,18 @@ fn every_guest_fixture_is_named_by_a_test() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
     let mut files = Vec::new();
     sources(&tests, &mut files);
+    files_of(&tests.join("guests/wat"), "wat", &mut files);
     let (fixtures, tests): (Vec<_>, Vec<_>) =
         files.into_iter().partition(|file| file.starts_with(tests.join("guests")));
     let tests: String = tests.iter().map(|file| text(file)).collect();
     let fixtures: Vec<_> = fixtures
         .iter()
-        .filter(|file| file.parent().is_some_and(|folder| folder.ends_with("examples")))
+        .filter(|file| {
+            file.parent().is_some_and(|folder| folder.ends_with("examples") || folder.ends_with("wat"))
+        })
         .map(|file| file.file_stem().expect("a name").to_string_lossy())
         .collect();
-    assert!(fixtures.len() > 10, "only {fixtures:?}");
+    assert!(fixtures.len() > 20, "only {fixtures:?}");
     let forgotten: Vec<_> =
         fixtures.iter().filter(|fixture| !tests.contains(&format!("\"{fixture}\""))).collect();
     assert!(forgotten.is_empty(), "no test names {forgotten:?}");
@@ -131,11 +134,15 @@ fn is_comment(place: &str) -> bool {
 }
 
 fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
+    files_of(folder, "rs", files);
+}
+
+fn files_of(folder: &Path, kind: &str, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a readable folder") {
         let path = entry.expect("a readable folder").path();
         if path.is_dir() {
-            sources(&path, files);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files_of(&path, kind, files);
+        } else if path.extension().is_some_and(|extension| extension == kind) {
             files.push(path);
         }
     }

@@ -6,6 +6,7 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use wasmill::config::plan::HandlerPlan;
 use wasmill::config::{self, Overrides};
 use wasmill::event::headers::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
 use wasmill::event::{Record, header, headers};
-use wasmill::guest::{ComponentHandler, Engine, EngineLimits, Version};
+use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Version};
 use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
 use wasmill::shard::{Identity, Shard, Turn};
 
@@ -28,16 +29,20 @@ fn handlers() -> &'static [(HandlerPlan, Version)] {
     HANDLERS.get_or_init(|| {
         let file = common::root().join("pipeline.toml");
         let plan = config::load(&file, &Overrides::default()).unwrap().plan;
-        let engine = Engine::new(EngineLimits { instances: 1, memory: 64 << 20 }).unwrap();
+        let engine = Engine::new(EngineLimits { instances: 1 }).unwrap();
         let load = |mut handler: HandlerPlan| {
             // Deadlines are measured on the wall clock, which no seed replays: none may pass on a busy machine.
             handler.limits.time = Duration::from_secs(20);
-            let component = &common::built_component(&handler.name);
-            let version = Version::load(&engine, component).unwrap();
+            let version = version(&engine, common::built_component(&handler.name), &handler);
             (handler, version)
         };
         plan.handlers.into_iter().map(load).collect()
     })
+}
+
+fn version(engine: &Engine, component: PathBuf, plan: &HandlerPlan) -> Version {
+    let file = ComponentFile::read(component).unwrap();
+    Version::compile(engine, &file, plan, &CodeCache::none()).unwrap().0
 }
 
 fn broker(seed: u64) -> Broker {
@@ -190,9 +195,9 @@ fn ordeal(seed: u64) {
 #[test]
 fn a_component_that_panics_leaves_its_message_and_its_backtrace_in_the_dead_letter() {
     let broker = broker(1);
-    let engine = Engine::new(EngineLimits { instances: 1, memory: 64 << 20 }).unwrap();
-    let poisoned = Version::load(&engine, &common::built_guest("fate")).unwrap();
+    let engine = Engine::new(EngineLimits { instances: 1 }).unwrap();
     let formatter = handlers().iter().find(|(plan, _)| *plan.name == *"order-formatter").unwrap();
+    let poisoned = version(&engine, common::built_guest("fate"), &formatter.0);
     let mut station = station(&broker, &(formatter.0.clone(), poisoned), 1);
     for payload in ["before", "panic", "after"] {
         broker.produce(Record {

@@ -107,12 +107,15 @@ impl ComponentHandler {
     /// One call in an instance of its own, which ends with it, whatever happened.
     fn call(&mut self, batch: &[wit::Event<'_>]) -> Result<Answers, Failure> {
         let started = Instant::now();
+        // Before the store, whose deadline starts with it.
+        let timed = self.version.engine().time_a_call();
         let mut store = store::new(&self.version, &self.plan);
         let answers = self
             .version
             .linked()
             .instantiate(&mut store)
             .and_then(|instance| instance.call_handle(&mut store, batch));
+        drop(timed);
         let state = store.into_data();
 
         self.usage.calls += 1;

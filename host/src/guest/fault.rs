@@ -1,9 +1,11 @@
 //! What a failed call is called: wasmtime's error, told as one of the host's failures.
 
 use bytesize::ByteSize;
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::limits::{RESOURCES, Refused};
 use super::linker::WaitedTooLong;
 use super::store::State;
 use crate::config::plan::LimitsPlan;
@@ -35,10 +37,14 @@ fn classify(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> (Fai
     if trap == Some(Trap::Interrupt) || error.is::<WaitedTooLong>() {
         let deadline = humantime::format_duration(limits.time);
         (FailureKind::Timeout, format!("ran past its deadline of {deadline}"))
-    } else if state.memory.refused() {
+    } else if let Some(refused) = state.memory.refused() {
         // An allocator that gets no memory aborts, so the trap itself doesn't tell.
-        let cap = ByteSize::b(limits.memory as u64);
-        (FailureKind::Memory, format!("ran into its memory cap of {cap}: {cause}"))
+        let bound = match refused {
+            Refused::Cap => format!("its memory cap of {}", ByteSize::b(limits.memory as u64)),
+            Refused::Memory(most) => format!("the maximum of its own memory, {}", ByteSize::b(most as u64)),
+            Refused::Table(most) => format!("the most elements of a table, {most}"),
+        };
+        (FailureKind::Memory, format!("ran into {bound}: {cause}"))
     } else if let Some(exit) = error.downcast_ref::<I32Exit>() {
         (FailureKind::Trap, format!("the component ended itself with exit code {}", exit.0))
     } else if trap.is_some() {
@@ -46,6 +52,12 @@ fn classify(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> (Fai
     } else if error.is::<PoolConcurrencyLimitError>() {
         // The host's fault, and passing.
         (FailureKind::Retry, format!("no instance is free: {cause}"))
+    } else if let Some(ResourceTableError::Full) = error.downcast_ref() {
+        let most = RESOURCES;
+        (
+            FailureKind::Contract,
+            format!("held more than {most} streams, pollables and other resources at a time"),
+        )
     } else {
         // What is left are host calls and answers that exceed a limit or are malformed.
         (FailureKind::Contract, format!("the component broke the contract: {cause}"))

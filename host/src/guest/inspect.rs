@@ -1,13 +1,16 @@
-//! Compares a component with the world of wit/handler.wit and names every difference, with a remedy each.
+//! Compares a component with the world of wit/handler.wit and the handler's `allow`, and names every difference, with a remedy each.
+
+use std::sync::Arc;
 
 use thiserror::Error;
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, InstancePre, Linker};
 
 use super::bindings::HandlerPre;
 use super::engine::Engine;
 use super::linker;
 use super::store::State;
+use crate::config::plan::{HandlerPlan, INTERFACES, NO_NETWORK};
 use crate::text::chain;
 
 /// One way in which a component doesn't fit the world.
@@ -15,6 +18,14 @@ use crate::text::chain;
 pub enum Mismatch {
     #[error("it imports `{}`, which handlers don't get", .imports.join("`, `"))]
     SurplusImports { imports: Vec<String> },
+
+    #[error("it imports `{}`, which `allow` of `{handler}` leaves out", .imports.join("`, `"))]
+    NotAllowed {
+        imports: Vec<String>,
+        handler: Arc<str>,
+        /// `allow = […]` that would do.
+        line: String,
+    },
 
     #[error("it imports something that this version of Wasmill lacks: {reason}")]
     ImportType { reason: String },
@@ -31,11 +42,13 @@ impl Mismatch {
     pub fn remedy(&self) -> String {
         match self {
             Self::SurplusImports { imports } if imports.iter().any(|import| network(import)) => {
-                "handlers have no network: publish an event and let a sink or another service act on it"
-                    .into()
+                NO_NETWORK.into()
             }
             Self::SurplusImports { .. } => {
-                format!("handlers get these alone, of WASI 0.2: {}", linker::granted_names())
+                format!("handlers get these alone, of WASI 0.2: {}", INTERFACES.join(", "))
+            }
+            Self::NotAllowed { handler, line, .. } => {
+                format!("if it may have them, write in pipeline.toml under [handlers.{handler}]: {line}")
             }
             Self::ImportType { .. } => "build it with an older toolchain or WASI 0.2 adapter".into(),
             Self::MissingExport { .. } => {
@@ -52,27 +65,49 @@ fn network(import: &str) -> bool {
     import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/")
 }
 
-/// The component, linked; or everything that stands in the way.
-pub(super) fn link(engine: &Engine, component: &Component) -> Result<HandlerPre<State>, Vec<Mismatch>> {
-    let imports = surplus_imports(engine, component);
-    if !imports.is_empty() {
-        let surplus = Mismatch::SurplusImports { imports };
-        return Err([surplus].into_iter().chain(exports_despite_imports(engine, component)).collect());
+/// The component, linked against what its handler allows; or everything that stands in the way.
+pub(super) fn link(
+    engine: &Engine,
+    component: &Component,
+    plan: &HandlerPlan,
+) -> Result<HandlerPre<State>, Vec<Mismatch>> {
+    let import_type = |error: wasmtime::Error| Mismatch::ImportType { reason: chain(&*error) };
+    let linker = linker::grants(&engine.wasmtime, &plan.allow).map_err(|error| vec![import_type(error)])?;
+    let despite = |mut mismatches: Vec<_>| {
+        mismatches.extend(exports_despite_imports(engine, &linker, component));
+        mismatches
+    };
+    let refused = refused_imports(engine, component, plan);
+    if !refused.is_empty() {
+        return Err(despite(refused));
     }
-    let linked = engine.linker.instantiate_pre(component).map_err(|error| {
-        let import = Mismatch::ImportType { reason: chain(&*error) };
-        [import].into_iter().chain(exports_despite_imports(engine, component)).collect::<Vec<_>>()
-    })?;
+    let linked = linker.instantiate_pre(component).map_err(|error| despite(vec![import_type(error)]))?;
     exports(engine, linked).map_err(|mismatch| vec![mismatch])
 }
 
-fn surplus_imports(engine: &Engine, component: &Component) -> Vec<String> {
-    component
-        .component_type()
-        .imports(&engine.wasmtime)
-        .filter(|(name, import)| !linker::granted(name) && !types_alone(engine, &import.ty))
-        .map(|(name, _)| name.into())
-        .collect()
+/// Those that no handler gets, and those that this one doesn't.
+fn refused_imports(engine: &Engine, component: &Component, plan: &HandlerPlan) -> Vec<Mismatch> {
+    let (mut surplus, mut not_allowed, mut missing) = (Vec::new(), Vec::new(), Vec::new());
+    for (name, import) in component.component_type().imports(&engine.wasmtime) {
+        match linker::interface(name) {
+            Some(interface) if plan.allow.contains(interface) => {}
+            Some(_) | None if types_alone(engine, &import.ty) => {}
+            Some(interface) => {
+                not_allowed.push(name.to_string());
+                missing.push(interface);
+            }
+            None => surplus.push(name.to_string()),
+        }
+    }
+    let mut refused = Vec::new();
+    if !surplus.is_empty() {
+        refused.push(Mismatch::SurplusImports { imports: surplus });
+    }
+    if !not_allowed.is_empty() {
+        let (handler, line) = (plan.name.clone(), plan.allow.line_with(missing));
+        refused.push(Mismatch::NotAllowed { imports: not_allowed, handler, line });
+    }
+    refused
 }
 
 /// An interface without functions and resources asks the host for nothing: `wasmill:handler/types` is one.
@@ -103,9 +138,13 @@ fn exports(engine: &Engine, linked: InstancePre<State>) -> Result<HandlerPre<Sta
     })
 }
 
-/// Surplus imports must not hide what is wrong with the exports: traps stand in for them.
-fn exports_despite_imports(engine: &Engine, component: &Component) -> Option<Mismatch> {
-    let mut linker = (*engine.linker).clone();
+/// Refused imports must not hide what is wrong with the exports: traps stand in for them.
+fn exports_despite_imports(
+    engine: &Engine,
+    linker: &Linker<State>,
+    component: &Component,
+) -> Option<Mismatch> {
+    let mut linker = linker.clone();
     linker.define_unknown_imports_as_traps(component).ok()?;
     exports(engine, linker.instantiate_pre(component).ok()?).err()
 }

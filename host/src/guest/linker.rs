@@ -1,7 +1,6 @@
 //! What a guest may import: WASI 0.2 without files, sockets and HTTP.
 //!
-//! One table is both the linker and the list that errors name, so that they can't differ. Two entries need
-//! a word: `filesystem` is here because the standard libraries of Rust, Go and C import it whether or not
+//! Each handler is linked against what its `allow` names of it. Two entries need a word: `filesystem` is here because the standard libraries of Rust, Go and C import it whether or not
 //! they use it, and no folder is ever opened for a guest; `io/poll` is our own because wasmtime-wasi's
 //! would let a guest sleep through its deadline.
 
@@ -20,6 +19,7 @@ use wasmtime_wasi::random::{WasiRandom, WasiRandomView};
 use wasmtime_wasi::runtime::in_tokio;
 
 use super::store::State;
+use crate::config::plan::Allow;
 
 type Grant = (&'static str, fn(&mut Linker<State>) -> wasmtime::Result<()>);
 
@@ -47,24 +47,20 @@ const GRANTS: &[Grant] = &[
     ("wasi:random/random",          |l| random::random::add_to_linker::<_, WasiRandom>(l, State::random)),
 ];
 
-pub(super) fn grants(engine: &wasmtime::Engine) -> wasmtime::Result<Linker<State>> {
+/// What a handler with this `allow` gets.
+pub(super) fn grants(engine: &wasmtime::Engine, allow: &Allow) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
-    for (_, grant) in GRANTS {
+    for (_, grant) in GRANTS.iter().filter(|(interface, _)| allow.contains(interface)) {
         grant(&mut linker)?;
     }
     Ok(linker)
 }
 
-/// Whether an import of this name, such as `wasi:cli/stdout@0.2.3`, finds its interface here.
-pub(super) fn granted(import: &str) -> bool {
-    import.split_once('@').is_some_and(|(interface, version)| {
-        version.starts_with("0.2.") && GRANTS.iter().any(|(name, _)| *name == interface)
-    })
-}
-
-/// The granted interfaces, for people.
-pub(super) fn granted_names() -> String {
-    GRANTS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+/// The interface that an import such as `wasi:cli/stdout@0.2.3` is of, if there is one to grant.
+pub(super) fn interface(import: &str) -> Option<&'static str> {
+    let (interface, version) = import.split_once('@')?;
+    let (name, _) = GRANTS.iter().find(|(name, _)| *name == interface)?;
+    version.starts_with("0.2.").then_some(name)
 }
 
 /// A guest waited for something past its call's deadline.
@@ -124,14 +120,26 @@ impl poll::HostPollable for Wait<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::plan::INTERFACES;
 
     #[test]
-    fn any_patch_release_of_a_granted_interface_is_granted_and_nothing_else() {
-        assert!(granted("wasi:cli/stdout@0.2.0"));
-        assert!(granted("wasi:cli/stdout@0.2.9"));
-        assert!(!granted("wasi:cli/stdout@0.3.0"));
-        assert!(!granted("wasi:cli/stdout"));
-        assert!(!granted("wasi:sockets/tcp@0.2.0"));
-        assert!(!granted("wasi:http/outgoing-handler@0.2.0"));
+    fn any_patch_release_of_an_interface_is_there_and_nothing_else() {
+        assert_eq!(interface("wasi:cli/stdout@0.2.0"), Some("wasi:cli/stdout"));
+        assert_eq!(interface("wasi:cli/stdout@0.2.9"), Some("wasi:cli/stdout"));
+        for import in [
+            "wasi:cli/stdout@0.3.0",
+            "wasi:cli/stdout",
+            "wasi:sockets/tcp@0.2.0",
+            "wasi:http/outgoing-handler@0.2.0",
+        ] {
+            assert_eq!(interface(import), None);
+        }
+    }
+
+    #[test]
+    fn what_pipeline_toml_may_allow_is_what_there_is_to_grant() {
+        let mut grants: Vec<_> = GRANTS.iter().map(|(interface, _)| *interface).collect();
+        grants.sort();
+        assert_eq!(grants, INTERFACES);
     }
 }

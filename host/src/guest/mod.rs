@@ -4,20 +4,25 @@
 //! [`ComponentHandler`] runs batches through a version: each call in a fresh instance, under a deadline and
 //! a memory cap, with no files, no network and no environment but its own.
 
+mod clock;
+mod code;
 mod component;
 mod console;
 mod engine;
 mod fault;
+mod file;
 mod inspect;
 mod limits;
 mod linker;
 mod store;
 mod version;
 
+pub use code::{CacheError, CodeCache};
 pub use component::{ComponentHandler, Usage};
 pub use engine::{Engine, EngineError, EngineLimits};
+pub use file::ComponentFile;
 pub use inspect::Mismatch;
-pub use version::{LoadError, Version};
+pub use version::{Compiled, LoadError, Version};
 
 /// The host's side of wit/handler.wit. Events are lowered from borrowed data: their bytes are copied once,
 /// into the guest's memory.

@@ -6,8 +6,8 @@ use wasmtime::Store;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+use super::clock;
 use super::console::{Console, Stream};
-use super::engine;
 use super::limits::{self, MemoryCap};
 use super::version::Version;
 use crate::config::plan::HandlerPlan;
@@ -50,7 +50,7 @@ pub(super) fn new(version: &Version, plan: &HandlerPlan) -> Store<State> {
     };
     let mut store = Store::new(&version.engine().wasmtime, state);
     store.limiter(|state| &mut state.memory);
-    store.set_epoch_deadline(engine::ticks(plan.limits.time));
+    store.set_epoch_deadline(clock::ticks(plan.limits.time));
     store.set_hostcall_fuel(limits::copied_bytes(plan.limits.memory));
     store.set_max_component_handles(limits::HANDLES);
     store

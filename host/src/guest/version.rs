@@ -1,20 +1,22 @@
 //! A version of a handler: one .wasm file, known by its sha-256, compiled, linked and checked.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytesize::ByteSize;
 use miette::Diagnostic;
-use sha2::{Digest, Sha256};
 use thiserror::Error;
 use wasmtime::component::Component;
 
 use super::bindings::HandlerPre;
+use super::code::CodeCache;
 use super::engine::Engine;
+use super::file::{self, ComponentFile, Encoding};
 use super::inspect::{self, Mismatch};
 use super::store::State;
+use crate::config::plan::HandlerPlan;
 
 /// Bytes of a WebAssembly page.
 const PAGE: usize = 64 * 1024;
@@ -54,6 +56,19 @@ pub enum LoadError {
     #[diagnostic(help("this user must be allowed to read the file"))]
     Unreadable { path: PathBuf, source: io::Error },
 
+    #[error("{} is larger than {}", .path.display(), ByteSize::b(file::MOST_BYTES))]
+    #[diagnostic(help(
+        "Wasmill takes no larger components: build it in release mode and without debug information \
+         (`wasm-tools strip`)"
+    ))]
+    TooLarge { path: PathBuf },
+
+    #[error("{} is not the file that `sha256` in pipeline.toml names: its own is {found}", .path.display())]
+    #[diagnostic(help(
+        "put the file back whose sha-256 is {expected}; or, if this one is meant to run, set `sha256` to its own"
+    ))]
+    Pinned { path: PathBuf, found: Arc<str>, expected: Arc<str> },
+
     #[error("{} is not WebAssembly", .path.display())]
     #[diagnostic(help(
         "`component` in pipeline.toml must name a WebAssembly component, built for wasm32-wasip2"
@@ -68,10 +83,7 @@ pub enum LoadError {
     CoreModule { path: PathBuf },
 
     #[error("{} can't be compiled: {reason}", .path.display())]
-    #[diagnostic(help(
-        "the file is damaged, needs WebAssembly features that Wasmill doesn't offer, or starts with more \
-         memory than the biggest `limits.memory` in pipeline.toml"
-    ))]
+    #[diagnostic(help("the file is damaged, or needs WebAssembly features that Wasmill doesn't offer"))]
     Invalid { path: PathBuf, reason: String },
 
     #[error("{} is a component of another world: {}", .path.display(), list(.mismatches))]
@@ -86,36 +98,58 @@ pub enum LoadError {
     MemoryCap { path: PathBuf, needed: usize, cap: usize },
 }
 
-impl Version {
-    /// Reads, compiles, links and checks a component. Compiling takes a few 100 ms for a big one: not for
-    /// a shard's thread.
-    pub fn load(engine: &Engine, path: &Path) -> Result<Self, LoadError> {
-        let bytes = fs::read(path).map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound => LoadError::Missing { path: path.into() },
-            io::ErrorKind::IsADirectory => LoadError::Folder { path: path.into() },
-            _ => LoadError::Unreadable { path: path.into(), source },
-        })?;
-        Self::from_bytes(engine, path, &bytes)
-    }
+/// How a version came to its code.
+#[derive(Clone, Copy, Debug)]
+pub struct Compiled {
+    pub took: Duration,
+    pub from_cache: bool,
+}
 
-    fn from_bytes(engine: &Engine, path: &Path, bytes: &[u8]) -> Result<Self, LoadError> {
-        match Encoding::of(bytes) {
-            Encoding::Component => {}
-            Encoding::CoreModule => return Err(LoadError::CoreModule { path: path.into() }),
-            Encoding::Other => return Err(LoadError::NotWasm { path: path.into() }),
+impl Version {
+    /// Checks, compiles and links a component for a handler. Compiling takes a few 100 ms for a big one: not for
+    /// a shard's thread.
+    pub fn compile(
+        engine: &Engine,
+        file: &ComponentFile,
+        plan: &HandlerPlan,
+        code: &CodeCache,
+    ) -> Result<(Self, Compiled), LoadError> {
+        let started = Instant::now();
+        let path = || file.path.clone();
+        if let Some(expected) = plan.sha256.as_ref().filter(|expected| **expected != file.digest) {
+            return Err(LoadError::Pinned {
+                path: path(),
+                found: file.digest.clone(),
+                expected: expected.clone(),
+            });
         }
-        let component = Component::from_binary(&engine.wasmtime, bytes)
-            .map_err(|error| LoadError::Invalid { path: path.into(), reason: format!("{error:#}") })?;
-        let linked = inspect::link(engine, &component)
-            .map_err(|mismatches| LoadError::OtherWorld { path: path.into(), mismatches })?;
+        match file.encoding() {
+            Encoding::Component => {}
+            Encoding::CoreModule => return Err(LoadError::CoreModule { path: path() }),
+            Encoding::Other => return Err(LoadError::NotWasm { path: path() }),
+        }
+        let kept = code.load(engine, &file.digest);
+        let from_cache = kept.is_some();
+        let component = match kept {
+            Some(component) => component,
+            None => Component::from_binary(&engine.wasmtime, &file.bytes)
+                .map_err(|error| LoadError::Invalid { path: path(), reason: format!("{error:#}") })?,
+        };
+        let linked = inspect::link(engine, &component, plan)
+            .map_err(|mismatches| LoadError::OtherWorld { path: path(), mismatches })?;
         let initial_memory = component
             .resources_required()
             .and_then(|required| required.max_initial_memory_size)
             .and_then(|pages| usize::try_from(pages).ok())
             .map_or(0, |pages| pages.saturating_mul(PAGE));
-        let digest = format!("{:x}", Sha256::digest(bytes)).into();
-        let inner = Inner { engine: engine.clone(), linked, path: path.into(), digest, initial_memory };
-        Ok(Self { inner: Arc::new(inner) })
+        let (engine_of_it, digest) = (engine.clone(), file.digest.clone());
+        let inner = Inner { engine: engine_of_it, linked, path: path(), digest, initial_memory };
+        let version = Self { inner: Arc::new(inner) };
+        version.fits(plan.limits.memory)?;
+        if !from_cache {
+            code.store(engine, &file.digest, &component);
+        }
+        Ok((version, Compiled { took: started.elapsed(), from_cache }))
     }
 
     /// The sha-256 of the file, in hex.
@@ -139,23 +173,6 @@ impl Version {
 
     pub(super) fn linked(&self) -> &HandlerPre<State> {
         &self.inner.linked
-    }
-}
-
-/// What a file's first eight bytes say it is: magic, version and layer of the binary format.
-enum Encoding {
-    Component,
-    CoreModule,
-    Other,
-}
-
-impl Encoding {
-    fn of(bytes: &[u8]) -> Self {
-        match bytes {
-            [0, b'a', b's', b'm', _, _, 1, 0, ..] => Self::Component,
-            [0, b'a', b's', b'm', _, _, 0, 0, ..] => Self::CoreModule,
-            _ => Self::Other,
-        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! What test suites share: components, built once for each test process; a host, a broker, a mail server.
 #![allow(dead_code)] // each suite is a crate of its own and uses what it needs
 
+pub(crate) mod clone;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod smtp;
+mod wat;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,8 +21,11 @@ pub(crate) fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// One of the faulty components in tests/guests.
+/// One of the faulty components in tests/guests, made from Rust or from text.
 pub(crate) fn built_guest(name: &str) -> PathBuf {
+    if let Some(written) = wat::written_guest(name) {
+        return written;
+    }
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| build(&["guests"], &["--examples"]));
     existing(built.join("examples").join(format!("{}.wasm", name.replace('-', "_"))))

@@ -6,7 +6,8 @@ use wasmill::event::{FAILURE_TEXT, FailureKind, Handler};
 
 use crate::{MIB, event, failure, handle, handle_one, handler, handler_of, texts, with_deadline};
 
-/// How long after its deadline a call may last here. Measured: at most 16 ms; test machines are busy.
+/// How long after its deadline a call may last here. tests/bounds measures it; here
+/// machines are busy with other tests.
 const GRACE: Duration = Duration::from_millis(500);
 
 #[test]

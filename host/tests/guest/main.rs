@@ -4,24 +4,27 @@
 mod common;
 
 mod batches;
+mod code;
 mod faults;
+mod hostile;
 mod load;
 mod sandbox;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use wasmill::config::plan::{HandlerPlan, LimitsPlan, RetryPlan, Secret};
+use wasmill::config::plan::{Allow, HandlerPlan, LimitsPlan, RetryPlan, Secret};
 use wasmill::event::{Event, Failure, Handler, Header, Outcome, Output, Position};
-use wasmill::guest::{ComponentHandler, Engine, EngineLimits, Version};
+use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, LoadError, Version};
 
 const MIB: usize = 1024 * 1024;
 
 /// Shared by all tests, as it is by all handlers of a process.
 fn engine() -> &'static Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
-    ENGINE.get_or_init(|| Engine::new(EngineLimits { instances: 16, memory: 64 * MIB }).unwrap())
+    ENGINE.get_or_init(|| Engine::new(EngineLimits { instances: 16 }).unwrap())
 }
 
 fn plan() -> HandlerPlan {
@@ -29,6 +32,9 @@ fn plan() -> HandlerPlan {
         name: "tested".into(),
         group: "wasmill.test.tested".into(),
         component: "unused".into(),
+        sha256: None,
+        allow: Allow::all(),
+        keep: 1,
         subscribe: vec!["in".into()],
         publish: vec!["out".into(), "other".into()],
         dead_letter: "tested.dlq".into(),
@@ -45,8 +51,16 @@ fn with_deadline(time: Duration) -> HandlerPlan {
 }
 
 fn handler_of(guest: &str, plan: &HandlerPlan) -> ComponentHandler {
-    let version = Version::load(engine(), &common::built_guest(guest)).unwrap();
-    ComponentHandler::new(version, plan).unwrap()
+    handler_in(&common::built_guest(guest), plan)
+}
+
+fn handler_in(file: &Path, plan: &HandlerPlan) -> ComponentHandler {
+    ComponentHandler::new(load(file, plan).unwrap(), plan).unwrap()
+}
+
+fn load(file: &Path, plan: &HandlerPlan) -> Result<Version, LoadError> {
+    let file = ComponentFile::read(file)?;
+    Ok(Version::compile(engine(), &file, plan, &CodeCache::none())?.0)
 }
 
 fn handler(guest: &str) -> ComponentHandler {

@@ -69,7 +69,7 @@ fn what_a_component_printed_before_its_trap_is_in_the_failure() {
 }
 
 /// The log of what `run` does on this thread.
-fn logged(run: impl FnOnce()) -> String {
+pub(crate) fn logged(run: impl FnOnce()) -> String {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();

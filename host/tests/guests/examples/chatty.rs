@@ -9,6 +9,10 @@ fn print(event: Event) -> Answer {
                 println!("line {line}");
             }
         }
+        "long line" => {
+            println!("{}", "x".repeat(4 * 1024 * 1024));
+            println!("short line");
+        }
         "panic" => {
             eprintln!("about to panic");
             panic!("after printing");
