@@ -24,6 +24,11 @@ up *args:
     just build
     exec target/release/wasmill run "${args[@]}"
 
+# Run the pipeline, and swap in each component a moment after its source is saved; takes what `wasmill run` takes
+dev *args: preflight
+    cargo build --release --locked -p wasmill
+    target/release/wasmill dev {{ args }}
+
 # Build the host and the components
 build: preflight
     cargo build --release --locked -p wasmill
