@@ -34,8 +34,18 @@ pub(super) struct Taken {
 impl Bodies {
     /// Each of at most `limit` bytes, complete within `timeout`.
     pub(super) fn new(limit: usize, timeout: Duration, most: usize) -> Self {
-        let bytes = BYTES.max(limit.saturating_mul(4));
-        Self { limit, timeout, slots: Arc::new(Semaphore::new(most)), bytes: Arc::new(Semaphore::new(bytes)) }
+        let bytes = Arc::new(Semaphore::new(room(limit)));
+        Self { limit, timeout, slots: Arc::new(Semaphore::new(most)), bytes }
+    }
+
+    /// For a plan that takes this one's place: what is being read counts on, unless the limit asks for other room.
+    pub(super) fn succeed(&self, limit: usize, timeout: Duration) -> Self {
+        let bytes = if room(limit) == room(self.limit) {
+            self.bytes.clone()
+        } else {
+            Arc::new(Semaphore::new(room(limit)))
+        };
+        Self { limit, timeout, slots: self.slots.clone(), bytes }
     }
 
     /// All of the body, or the problem. A body that is too large, or for which there is no room, is read to its end
@@ -94,6 +104,11 @@ impl Bodies {
             }
         }
     }
+}
+
+/// Bytes of all bodies, each of at most `limit`.
+fn room(limit: usize) -> usize {
+    BYTES.max(limit.saturating_mul(4))
 }
 
 fn no_room() -> Problem {

@@ -7,7 +7,7 @@
 //! Bounded: the newest `capacity` keys, plus those in flight.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
@@ -25,7 +25,46 @@ pub(super) fn fingerprint(method: &[u8], payload: &[u8]) -> Fingerprint {
     Sha256::new().chain_update(method).chain_update([0]).chain_update(payload).finalize().into()
 }
 
-/// The keys of one resource.
+/// The keys of one resource, for whoever serves it: a changed resource goes on with them, so that a request under
+/// way and its repetition know of each other also when pipeline.toml is reloaded between the two.
+pub(super) struct SharedKeys {
+    keys: Mutex<Keys>,
+    /// The topic has been read: a key that isn't here is new.
+    complete: watch::Sender<bool>,
+}
+
+impl SharedKeys {
+    pub(super) fn new(capacity: usize) -> Self {
+        Self { keys: Mutex::new(Keys::new(capacity)), complete: watch::Sender::new(false) }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Keys> {
+        // Nothing panics while it holds the lock.
+        self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) async fn until_complete(&self) {
+        let mut complete = self.complete.subscribe();
+        // Fails only when the sender is gone, and `self` holds it.
+        let _ = complete.wait_for(|complete| *complete).await;
+    }
+
+    /// The topic is read again from its beginning: it may have lost records since, or be another one of the name.
+    pub(super) fn read_again(&self) {
+        self.lock().reading += 1;
+        self.complete.send_replace(false);
+    }
+
+    /// The topic has been read: keys whose record is not in it any more are free again.
+    pub(super) fn caught_up(&self) {
+        let mut keys = self.lock();
+        let reading = keys.reading;
+        keys.settled.retain(|_, settled| settled.reading == reading);
+        drop(keys);
+        self.complete.send_replace(true);
+    }
+}
+
 pub(super) struct Keys {
     capacity: usize,
     /// No larger than the ingress's slots.
@@ -62,8 +101,13 @@ pub(super) enum Claim {
 }
 
 impl Keys {
-    pub(super) fn new(capacity: usize) -> Self {
+    fn new(capacity: usize) -> Self {
         Self { capacity, in_flight: HashMap::new(), settled: Recent::new(), reading: 0 }
+    }
+
+    /// What is too much goes when the next key comes.
+    pub(super) fn resize(&mut self, capacity: usize) {
+        self.capacity = capacity;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -114,16 +158,6 @@ impl Keys {
             Some(_) => {}
             None => self.remember(key, fingerprint, position.clone(), time_ms),
         }
-    }
-
-    /// The topic is read again from its beginning: it may have lost records since, or be another one of the name.
-    pub(super) fn read_again(&mut self) {
-        self.reading += 1;
-    }
-
-    /// The topic has been read: keys whose record is not in it any more are free again.
-    pub(super) fn caught_up(&mut self) {
-        self.settled.retain(|_, settled| settled.reading == self.reading);
     }
 
     fn remember(&mut self, key: &str, fingerprint: Fingerprint, position: Position, time_ms: i64) {

@@ -36,6 +36,7 @@ pub(super) struct Ingress {
     status: Status,
     view: View,
     timeout: Duration,
+    /// Those of every ingress of this process: the last one's [`drained`](Ingress::drained) waits for all.
     slots: Arc<Semaphore>,
 }
 
@@ -70,6 +71,11 @@ impl Ingress {
         Self { publisher, view, status, timeout, slots: Arc::new(Semaphore::new(SLOTS as usize)) }
     }
 
+    /// For a plan that takes this one's place.
+    pub(super) fn succeed(&self, publisher: Arc<dyn Publish>, view: View, timeout: Duration) -> Self {
+        Self { publisher, view, timeout, status: self.status.clone(), slots: self.slots.clone() }
+    }
+
     pub(super) async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
         // A record would wait in the producer's queue, and its client in the dark.
         if self.status.broker_away() {
@@ -81,7 +87,10 @@ impl Ingress {
             self.publish(submission, done)?;
             return Ok(settled(outcome).await.map(fresh)?);
         };
-        if tokio::time::timeout(self.timeout, self.view.until_caught_up()).await.is_err() {
+        if tokio::time::timeout(self.timeout, self.view.until_keys_are_known(submission.resource))
+            .await
+            .is_err()
+        {
             return Err(SubmitError::Rebuilding);
         }
         match self.view.claim(submission.resource, &key, fingerprint) {

@@ -7,10 +7,12 @@
 //! The order of things for a write: `resources` checks the request, `ingress` publishes it once,
 //! asking `idempotency` whether it is a repetition, and `view` shows what came of it.
 
+mod admin;
 mod body;
 mod idempotency;
 mod ingress;
 mod json;
+mod metrics;
 mod openapi;
 mod probes;
 mod problem;
@@ -42,7 +44,8 @@ use crate::config::plan::HttpPlan;
 use crate::log::Publish;
 use crate::status::Status;
 
-pub use server::serve;
+pub use admin::{Admin, Asked, Command, Commands, Refused, RefusedKind, TOKEN_VARIABLE};
+pub use server::{Shutdown, serve};
 pub use view::View;
 
 use body::Bodies;
@@ -53,34 +56,62 @@ use resources::Resource;
 /// Beyond them, clients wait in the listener's backlog.
 const CONNECTIONS: usize = 1024;
 
-/// Everything that [`serve`] needs.
+/// Everything that [`serve`] needs, for one plan.
 pub struct App {
     router: Router,
     ingress: Arc<Ingress>,
+    view: View,
+    bodies: Bodies,
+    status: Status,
+    admin: Option<Admin>,
     header_timeout: Duration,
     /// How long a client may take none of its answer.
     write_timeout: Duration,
     /// See [`CONNECTIONS`].
     max_connections: usize,
-    #[cfg(test)]
-    bodies: Bodies,
 }
 
 impl App {
     /// The view is the other half: the caller reads [`View::topics`] from their beginnings and feeds it.
     /// Until it says that the view has caught up, the ingress holds back what would need to know the past.
-    pub fn new(plan: &HttpPlan, status: Status, publisher: impl Publish) -> (Self, View) {
+    pub fn new(
+        plan: &HttpPlan,
+        status: Status,
+        publisher: Arc<dyn Publish>,
+        admin: Option<Admin>,
+    ) -> (Self, View) {
         let view = View::new(&plan.resources);
-        let ingress =
-            Arc::new(Ingress::new(Arc::new(publisher), view.clone(), status.clone(), plan.body_timeout));
+        let ingress = Ingress::new(publisher, view.clone(), status.clone(), plan.body_timeout);
         // A quarter of the connections is for those who only ask.
         let bodies = Bodies::new(plan.body_limit, plan.body_timeout, CONNECTIONS / 4 * 3);
-        let description = openapi::describe(plan);
+        Self::assemble(plan, status, admin, ingress, view, bodies)
+    }
 
+    /// For a changed plan, beside this one: what is under way here ends here. The view of it goes on with what this
+    /// one's knows of resources that are as they were; it wants a reader of its own, which begins when the other
+    /// one's has ended.
+    pub fn succeed(&self, plan: &HttpPlan, publisher: Arc<dyn Publish>) -> (Self, View) {
+        let view = self.view.succeed(&plan.resources);
+        let ingress = self.ingress.succeed(publisher, view.clone(), plan.body_timeout);
+        let bodies = self.bodies.succeed(plan.body_limit, plan.body_timeout);
+        Self::assemble(plan, self.status.clone(), self.admin.clone(), ingress, view, bodies)
+    }
+
+    fn assemble(
+        plan: &HttpPlan,
+        status: Status,
+        admin: Option<Admin>,
+        ingress: Ingress,
+        view: View,
+        bodies: Bodies,
+    ) -> (Self, View) {
+        let ingress = Arc::new(ingress);
+        let description = openapi::describe(plan, admin.is_some());
         let mut router = Router::new()
             .route("/healthz", get(probes::healthz))
             .route("/readyz", get(probes::readyz).with_state(status.clone()))
-            .route("/status", get(probes::status).with_state((status, view.clone())))
+            .route("/status", get(probes::status).with_state((status.clone(), view.clone())))
+            .route("/metrics", get(metrics::metrics).with_state(status.clone()))
             .route("/openapi.json", get(move || async move { axum::Json(description) }));
         for (index, resource) in plan.resources.iter().enumerate() {
             router = router.merge(resources::routes(Resource {
@@ -90,6 +121,9 @@ impl App {
                 ingress: ingress.clone(),
                 view: view.clone(),
             }));
+        }
+        if let Some(admin) = admin.clone() {
+            router = router.merge(admin::routes(admin));
         }
         let router = router
             .fallback(async || {
@@ -104,11 +138,13 @@ impl App {
         let app = Self {
             router,
             ingress,
+            view: view.clone(),
+            bodies,
+            status,
+            admin,
             header_timeout: plan.header_timeout,
             write_timeout: Duration::from_secs(30),
             max_connections: CONNECTIONS,
-            #[cfg(test)]
-            bodies,
         };
         (app, view)
     }

@@ -1,5 +1,6 @@
 //! `/openapi.json`: the API as OpenAPI 3.1, made from the plan.
 
+mod admin;
 mod shapes;
 
 use serde_json::{Map, Value, json};
@@ -7,7 +8,8 @@ use serde_json::{Map, Value, json};
 use super::resources::MAX_LIMIT;
 use crate::config::plan::{HttpPlan, ResourcePlan};
 
-pub(super) fn describe(plan: &HttpPlan) -> Value {
+/// With the admin API where there is one.
+pub(super) fn describe(plan: &HttpPlan, has_admin: bool) -> Value {
     let mut paths = Map::new();
     let mut schemas = Map::new();
     for resource in &plan.resources {
@@ -18,6 +20,9 @@ pub(super) fn describe(plan: &HttpPlan) -> Value {
     }
     probes(&mut paths);
     shapes::add(&mut schemas);
+    if has_admin {
+        admin::add(&mut paths, &mut schemas);
+    }
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -49,6 +54,7 @@ pub(super) fn describe(plan: &HttpPlan) -> Value {
                     "schema": { "type": "string" },
                 },
             },
+            "securitySchemes": admin::security_schemes(),
             "responses": {
                 "Problem": {
                     "description": "An RFC 9457 problem.",
@@ -153,6 +159,12 @@ fn probes(paths: &mut Map<String, Value>) {
         let get = json!({ "operationId": id, "tags": ["host"], "summary": summary, "responses": responses });
         paths.insert(path.into(), json!({ "get": get }));
     }
+    let summary = "The figures of /status, in Prometheus' text format";
+    let text = json!({ "200": {
+        "description": summary, "content": { "text/plain": { "schema": { "type": "string" } } },
+    } });
+    let get = json!({ "operationId": "metrics", "tags": ["host"], "summary": summary, "responses": text });
+    paths.insert("/metrics".into(), json!({ "get": get }));
 }
 
 /// The resource's schema as a component. Its key need not be in the body, and its references start from this

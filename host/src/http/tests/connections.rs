@@ -128,12 +128,12 @@ async fn a_shutdown_ends_within_its_deadline_whatever_clients_and_brokers_do() {
 
 /// With an app that the test adjusts; `serving` ends when it is aborted.
 async fn adjusted(adjust: impl FnOnce(&mut App)) -> (SocketAddr, JoinHandle<()>) {
-    let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
-    let (mut app, _view) = App::new(&plan(), Status::new("test", "memory", false), broker);
+    let (mut app, _view) =
+        App::new(&plan(), Status::new("test", "memory", false), Arc::new(Broker::new()), None);
     adjust(&mut app);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    (address, tokio::spawn(serve(listener, app, std::future::pending())))
+    (address, tokio::spawn(serve(listener, watch::channel(Arc::new(app)).1, std::future::pending())))
 }
 
 #[tokio::test]

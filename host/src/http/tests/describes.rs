@@ -35,10 +35,22 @@ async fn the_status_shows_the_report_and_the_sizes_of_the_view() {
 
 #[tokio::test]
 async fn the_description_has_every_path_and_no_dangling_reference() {
-    let server = server().await;
+    let server = commanded(plan(), Broker::new(), Some(Admin::new(None).0)).await;
     let description = server.get("/openapi.json").await.json();
     assert_eq!(description["openapi"], "3.1.0");
-    for path in ["/parcels", "/parcels/{id}", "/healthz", "/readyz", "/status", "/openapi.json"] {
+    for path in [
+        "/parcels",
+        "/parcels/{id}",
+        "/healthz",
+        "/readyz",
+        "/status",
+        "/metrics",
+        "/openapi.json",
+        "/admin/handlers/{name}/versions",
+        "/admin/handlers/{name}/rollback",
+        "/admin/reload",
+        "/admin/diff",
+    ] {
         assert!(description["paths"][path].is_object(), "{path}");
     }
     let schema = &description["components"]["schemas"]["parcels"];

@@ -1,9 +1,12 @@
 //! The ingress over real sockets, against a broker in memory.
 
+mod commands;
 mod connections;
 mod describes;
 mod reads;
+mod reloads;
 mod repeats;
+mod scrapes;
 mod view_model;
 mod writes;
 
@@ -46,6 +49,10 @@ enum Mode {
 }
 
 impl Broker {
+    fn new() -> Self {
+        Self { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) }
+    }
+
     fn append(&self, record: Record) -> Position {
         let mut log = self.log.lock().unwrap();
         let offset = log.iter().filter(|e| e.position.topic == record.topic).count() as i64;
@@ -87,6 +94,8 @@ struct Server {
     address: SocketAddr,
     broker: Broker,
     view: View,
+    /// The newest one.
+    app: watch::Sender<Arc<App>>,
     status: Status,
     client: Client<HttpConnector, Full<Bytes>>,
     stop: oneshot::Sender<()>,
@@ -133,21 +142,26 @@ async fn server() -> Server {
 }
 
 async fn server_with(plan: HttpPlan) -> Server {
-    let broker = Broker { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) };
-    server_on(plan, broker).await
+    server_on(plan, Broker::new()).await
 }
 
 async fn server_on(plan: HttpPlan, broker: Broker) -> Server {
+    commanded(plan, broker, None).await
+}
+
+async fn commanded(plan: HttpPlan, broker: Broker, admin: Option<Admin>) -> Server {
     let status = Status::new("test", "memory", false);
-    let (app, view) = App::new(&plan, status.clone(), broker.clone());
+    let (app, view) = App::new(&plan, status.clone(), Arc::new(broker.clone()), admin);
+    let (app, newest) = watch::channel(Arc::new(app));
     let listener = tokio::net::TcpListener::bind(plan.listen).await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
-    let serving = tokio::spawn(serve(listener, app, async {
+    let serving = tokio::spawn(serve(listener, newest, async {
         let _ = stopped.await;
+        Shutdown::Ended
     }));
     let client = Client::builder(TokioExecutor::new()).build_http();
-    Server { address, broker, view, status, client, stop, serving }
+    Server { address, broker, view, app, status, client, stop, serving }
 }
 
 struct Answer {
@@ -205,6 +219,15 @@ impl Server {
     async fn put(&self, id: &str, body: &str) -> Answer {
         let path = format!("/parcels/{id}");
         self.send(Method::PUT, &path, &[("content-type", "application/json")], body).await
+    }
+
+    /// With a changed plan. The old view's reader has ended, the new one's has not begun.
+    fn reload(&mut self, plan: &HttpPlan) {
+        let current = self.app.borrow().clone();
+        let (app, view) = current.succeed(plan, Arc::new(self.broker.clone()));
+        self.app.send_replace(Arc::new(app));
+        self.view.is_behind();
+        self.view = view;
     }
 
     /// What the thread that reads the topics does.

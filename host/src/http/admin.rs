@@ -1,0 +1,155 @@
+//! The admin API: which versions a handler has, going back to one, reading pipeline.toml again.
+//!
+//! The HTTP side knows nothing of versions and plans. It lets in who may (`access`), makes a [`Command`] of a request
+//! (`routes`), and passes it on to whoever runs the host. That is a plain thread, so the channel is std's; each
+//! command carries the way for its one answer.
+
+mod access;
+mod routes;
+
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
+
+use axum::http::StatusCode;
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::problem::Problem;
+use crate::config::plan::Secret;
+
+pub(super) use routes::routes;
+
+/// The environment variable that holds the token.
+pub const TOKEN_VARIABLE: &str = "WASMILL_ADMIN_TOKEN";
+
+/// Commands that wait to be begun, at most; more get 503 at once.
+const WAITING: usize = 16;
+/// For an answer: a component may have to be compiled, and shards to finish their batches.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The asking end; cheap to clone.
+#[derive(Clone)]
+pub struct Admin {
+    commands: SyncSender<Asked>,
+    token: Option<Secret>,
+    pub(super) patience: Duration,
+}
+
+/// The answering end.
+pub struct Commands {
+    asked: Receiver<Asked>,
+    /// Keeps the channel open: waiting takes its time also when nobody can ask.
+    _open: SyncSender<Asked>,
+}
+
+/// A command and the way for its answer. Dropped without one, it is answered by 503.
+#[derive(Debug)]
+pub struct Asked {
+    pub command: Command,
+    /// Fails when nobody waits for the answer any more, which is no reason to complain.
+    pub answer: oneshot::Sender<Result<Value, Refused>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Which versions of a handler are at hand.
+    Versions { handler: String },
+    /// To the version whose digest begins so (1 to 64 hex digits, in lower case), or to the one before.
+    Rollback { handler: String, to: Option<String> },
+    /// Reads pipeline.toml again.
+    Reload,
+    /// What would change if pipeline.toml were this.
+    Diff { toml: String },
+}
+
+/// A command that was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    pub kind: RefusedKind,
+    /// What happened, for people.
+    pub message: String,
+    /// What to do about it.
+    pub help: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RefusedKind {
+    /// There is no such handler or version.
+    NotFound,
+    /// Not in the state that things are in.
+    Conflict,
+    /// What was given can't be used.
+    Invalid,
+    /// Not now; later perhaps.
+    Unavailable,
+}
+
+impl Admin {
+    /// Without a token only clients on this machine may ask. An empty one is none.
+    pub fn new(token: Option<Secret>) -> (Self, Commands) {
+        let (commands, asked) = sync_channel(WAITING);
+        let token = token.filter(|token| !token.expose().is_empty());
+        let admin = Self { commands: commands.clone(), token, patience: PATIENCE };
+        (admin, Commands { asked, _open: commands })
+    }
+
+    async fn ask(&self, command: Command) -> Result<Value, Problem> {
+        let unavailable = |kind, title| Problem::new(StatusCode::SERVICE_UNAVAILABLE, kind, title);
+        let (answer, answered) = oneshot::channel();
+        self.commands.try_send(Asked { command, answer }).map_err(|error| match error {
+            TrySendError::Full(_) => {
+                unavailable("overloaded", "Too many commands wait").detail("Nothing was done.").retry_after(5)
+            }
+            TrySendError::Disconnected(_) => stopping(),
+        })?;
+        match tokio::time::timeout(self.patience, answered).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(refused))) => Err(refused.into()),
+            Ok(Err(_dropped)) => Err(stopping()),
+            Err(_elapsed) => Err(unavailable("unanswered", "The host did not answer in time")
+                .detail(format!(
+                    "The command may have been carried out or not, {} s after it came. GET \
+                     /admin/handlers/NAME/versions and /status tell.",
+                    self.patience.as_secs()
+                ))
+                .retry_after(5)),
+        }
+    }
+}
+
+impl Commands {
+    /// The next command, or none within `wait`. One that nobody waits for any more is left out: who was told that it
+    /// may not have been carried out shall not be surprised later.
+    pub fn next(&self, wait: Duration) -> Option<Asked> {
+        let until = Instant::now() + wait;
+        loop {
+            let asked = self.asked.recv_timeout(until.saturating_duration_since(Instant::now())).ok()?;
+            if !asked.answer.is_closed() {
+                return Some(asked);
+            }
+        }
+    }
+}
+
+impl From<Refused> for Problem {
+    fn from(Refused { kind, message, help }: Refused) -> Self {
+        let (status, kind, title) = match kind {
+            RefusedKind::NotFound => (StatusCode::NOT_FOUND, "not-found", "There is no such thing"),
+            RefusedKind::Conflict => (StatusCode::CONFLICT, "conflict", "This can't be done as things are"),
+            RefusedKind::Invalid => {
+                (StatusCode::UNPROCESSABLE_ENTITY, "invalid", "What was given can't be used")
+            }
+            RefusedKind::Unavailable => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable", "This can't be done now")
+            }
+        };
+        let problem = Self::new(status, kind, title).detail(message).with("help", help);
+        if status == StatusCode::SERVICE_UNAVAILABLE { problem.retry_after(5) } else { problem }
+    }
+}
+
+fn stopping() -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is about to end")
+        .detail("The command was not carried out.")
+        .retry_after(5)
+}

@@ -1,0 +1,123 @@
+//! Requests made commands: `/admin/…`.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Router, middleware};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::{Admin, Command, access};
+use crate::http::body::Bodies;
+use crate::http::json;
+use crate::http::problem::Problem;
+
+/// Bytes: a whole pipeline.toml, with room to spare.
+const BODY_LIMIT: usize = 1 << 20;
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// At once. They have room of their own: commands are taken also when the ingress is full.
+const BODIES: usize = 4;
+
+#[derive(Clone)]
+struct Asking {
+    admin: Admin,
+    bodies: Bodies,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Rollback {
+    to: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reload {}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Diff {
+    toml: String,
+}
+
+pub(in crate::http) fn routes(admin: Admin) -> Router {
+    let bodies = Bodies::new(BODY_LIMIT, BODY_TIMEOUT, BODIES);
+    Router::new()
+        .route("/admin/handlers/{name}/versions", get(versions))
+        .route("/admin/handlers/{name}/rollback", post(rollback))
+        .route("/admin/reload", post(reload))
+        .route("/admin/diff", post(diff))
+        .route_layer(middleware::from_fn_with_state(admin.clone(), access::guard))
+        .with_state(Asking { admin, bodies })
+}
+
+async fn versions(
+    State(asking): State<Asking>,
+    handler: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    asking.ask(Command::Versions { handler: name(handler)? }).await
+}
+
+async fn rollback(
+    State(asking): State<Asking>,
+    handler: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    let handler = name(handler)?;
+    let Rollback { to } = asking.read(&headers, body).await?;
+    let to = to.map(|to| to.to_ascii_lowercase());
+    if to
+        .as_ref()
+        .is_some_and(|to| to.is_empty() || to.len() > 64 || to.bytes().any(|b| !b.is_ascii_hexdigit()))
+    {
+        return Err(invalid("`to` must be the beginning of a version's digest: 1 to 64 hex digits."));
+    }
+    asking.ask(Command::Rollback { handler, to }).await
+}
+
+async fn reload(State(asking): State<Asking>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let Reload {} = asking.read(&headers, body).await?;
+    asking.ask(Command::Reload).await
+}
+
+async fn diff(State(asking): State<Asking>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {
+    let Diff { toml } = asking.read(&headers, body).await?;
+    asking.ask(Command::Diff { toml }).await
+}
+
+impl Asking {
+    async fn ask(&self, command: Command) -> Result<Response, Problem> {
+        let answer = self.admin.ask(command).await?;
+        Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
+    }
+
+    /// No body is as good as `{}`.
+    async fn read<T: DeserializeOwned>(&self, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+        let taken = self.bodies.read(headers, body).await?;
+        let bytes: &[u8] = if taken.bytes.is_empty() { b"{}" } else { &taken.bytes };
+        let parsed = json::parse(bytes).map_err(|error| {
+            Problem::new(StatusCode::BAD_REQUEST, "not-json", "The body is not JSON")
+                .detail(error.to_string())
+        })?;
+        serde_json::from_value(parsed).map_err(|error| invalid(&format!("{error}.")))
+    }
+}
+
+fn name(handler: Result<Path<String>, PathRejection>) -> Result<String, Problem> {
+    let Path(handler) = handler.map_err(|rejection| {
+        Problem::new(StatusCode::BAD_REQUEST, "handler", "The path names no handler")
+            .detail(rejection.body_text())
+    })?;
+    Ok(handler)
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this command takes")
+        .detail(detail)
+}

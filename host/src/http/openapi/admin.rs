@@ -1,0 +1,112 @@
+//! The admin API, described: `/admin/…`.
+
+use serde_json::{Map, Value, json};
+
+use super::{problem, reference, try_again};
+
+pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
+    let name = json!([{ "name": "name", "in": "path", "required": true,
+                        "description": "A handler's, as in pipeline.toml.", "schema": { "type": "string" } }]);
+    let mut versions = operation(
+        "versions",
+        "Lists the versions of a handler that are at hand, newest first",
+        reference("wasmill.Versions"),
+    );
+    versions["responses"]["404"] = problem();
+    paths.insert("/admin/handlers/{name}/versions".into(), json!({ "parameters": name, "get": versions }));
+
+    let mut rollback = command(
+        "rollback",
+        "Goes back to an earlier version of a handler, until its file changes",
+        json!({ "type": "object", "additionalProperties": false, "properties": {
+            "to": { "type": "string", "pattern": "^[0-9A-Fa-f]{1,64}$",
+                    "description": "How the version's digest begins; without it, the version before." },
+        } }),
+        reference("wasmill.RolledBack"),
+    );
+    rollback["responses"]["404"] = problem();
+    paths.insert("/admin/handlers/{name}/rollback".into(), json!({ "parameters": name, "post": rollback }));
+
+    let nothing = json!({ "type": "object", "additionalProperties": false });
+    let reload = command("reload", "Reads pipeline.toml again", nothing, json!({ "type": "object" }));
+    paths.insert("/admin/reload".into(), json!({ "post": reload }));
+
+    let toml = json!({ "type": "object", "additionalProperties": false, "required": ["toml"], "properties": {
+        "toml": { "type": "string", "description": "A whole pipeline.toml." },
+    } });
+    let diff = command(
+        "diff",
+        "Says what would change if pipeline.toml were this one, and changes nothing",
+        toml,
+        json!({ "type": "object" }),
+    );
+    paths.insert("/admin/diff".into(), json!({ "post": diff }));
+    shapes(schemas);
+}
+
+/// For `components.securitySchemes`.
+pub(super) fn security_schemes() -> Value {
+    json!({ "AdminToken": {
+        "type": "http", "scheme": "bearer",
+        "description": "What the host's WASMILL_ADMIN_TOKEN holds. Where it holds nothing, clients on the host's \
+                        own machine need none, and others are refused.",
+    } })
+}
+
+fn command(id: &str, summary: &str, body: Value, answer: Value) -> Value {
+    let mut operation = operation(id, summary, answer);
+    for status in ["400", "408", "409", "413", "415", "422"] {
+        operation["responses"][status] = problem();
+    }
+    operation["requestBody"] =
+        json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    operation
+}
+
+fn operation(id: &str, summary: &str, answer: Value) -> Value {
+    json!({
+        "operationId": format!("admin_{id}"), "tags": ["admin"], "summary": summary,
+        "security": [{}, { "AdminToken": [] }],
+        "responses": {
+            "200": { "description": "Done.", "content": { "application/json": { "schema": answer } } },
+            "401": problem(), "403": problem(), "503": try_again(),
+        },
+    })
+}
+
+fn shapes(schemas: &mut Map<String, Value>) {
+    let digest = json!({ "type": "string", "pattern": "^[0-9a-f]{64}$", "description": "SHA-256." });
+    schemas.insert(
+        "wasmill.Versions".into(),
+        json!({
+            "type": "object",
+            "required": ["handler", "versions", "keep"],
+            "properties": {
+                "handler": { "type": "string" },
+                "versions": { "type": "array", "items": {
+                    "type": "object",
+                    "required": ["digest", "running", "loaded_at_ms", "source", "held"],
+                    "properties": {
+                        "digest": digest,
+                        "running": { "type": "boolean" },
+                        "loaded_at_ms": { "type": "integer", "description": "Since the Unix epoch." },
+                        "source": { "enum": ["file", "rollback"] },
+                        "held": { "type": "boolean", "description": "Runs until the component's file changes." },
+                    },
+                } },
+                "keep": { "type": "integer", "description": "How many versions are kept." },
+            },
+        }),
+    );
+    schemas.insert(
+        "wasmill.RolledBack".into(),
+        json!({
+            "type": "object",
+            "required": ["handler", "from", "to", "compile_ms"],
+            "properties": {
+                "handler": { "type": "string" }, "from": digest, "to": digest,
+                "compile_ms": { "type": "integer" },
+            },
+        }),
+    );
+}

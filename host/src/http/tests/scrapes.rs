@@ -1,0 +1,179 @@
+//! /metrics, read as Prometheus reads it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+use crate::status::{SubscriberStatus, VersionStatus};
+
+/// One sample: its labels and its value.
+type Sample = (BTreeMap<String, String>, f64);
+
+/// The families of a text, by name; panics where it is not the text format 0.0.4.
+struct Scrape {
+    types: BTreeMap<String, String>,
+    samples: BTreeMap<String, Vec<Sample>>,
+}
+
+impl Scrape {
+    fn parse(text: &str) -> Self {
+        let (mut types, mut samples) = (BTreeMap::new(), BTreeMap::<String, Vec<Sample>>::new());
+        let mut helped: Option<&str> = None;
+        assert!(text.ends_with('\n'));
+        for line in text.lines() {
+            if let Some(help) = line.strip_prefix("# HELP ") {
+                let (name, help) = help.split_once(' ').expect("a help");
+                assert!(help.ends_with('.'), "{line}");
+                helped = Some(name);
+            } else if let Some(typed) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = typed.split_once(' ').expect("a type");
+                assert_eq!(helped, Some(name), "each type follows its help");
+                assert!(types.insert(name.to_string(), kind.to_string()).is_none(), "{name} comes twice");
+            } else {
+                let (name, labels, value) = sample(line);
+                assert_eq!(helped, Some(&*name), "each sample follows its own type");
+                let known = samples.entry(name).or_default();
+                assert!(known.iter().all(|(others, _)| *others != labels), "{line} comes twice");
+                known.push((labels, value));
+            }
+        }
+        Self { types, samples }
+    }
+
+    fn labelled(&self, name: &str) -> &[Sample] {
+        self.samples.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    fn value(&self, name: &str) -> f64 {
+        let [(labels, value)] = self.labelled(name) else { panic!("{name} has not one sample") };
+        assert!(labels.is_empty() || labels.keys().eq(["subscriber"]), "{labels:?}");
+        *value
+    }
+}
+
+/// `name{label="value",…} number`, with `\\`, `\"` and `\n` in values.
+fn sample(line: &str) -> (String, BTreeMap<String, String>, f64) {
+    let end = line.find(['{', ' ']).expect("a name's end");
+    let (name, mut rest) = line.split_at(end);
+    assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{line}");
+    let mut labels = BTreeMap::new();
+    if let Some(inside) = rest.strip_prefix('{') {
+        rest = inside;
+        while !rest.starts_with('}') {
+            let (label, value) = rest.split_once("=\"").expect("a label");
+            let (mut text, mut chars) = (String::new(), value.char_indices());
+            let end = loop {
+                match chars.next().expect("a closing quote") {
+                    (at, '"') => break at,
+                    (_, '\\') => match chars.next().expect("what is escaped").1 {
+                        'n' => text.push('\n'),
+                        escaped @ ('\\' | '"') => text.push(escaped),
+                        other => panic!("\\{other} in {line}"),
+                    },
+                    (_, plain) => text.push(plain),
+                }
+            };
+            assert!(labels.insert(label.to_string(), text).is_none(), "{line}");
+            rest = value[end + 1..].trim_start_matches(',');
+        }
+        rest = &rest[1..];
+    }
+    (name.into(), labels, rest.strip_prefix(' ').expect("a value").parse().expect("a number"))
+}
+
+async fn scrape(server: &Server) -> Scrape {
+    let answer = server.get("/metrics").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    Scrape::parse(std::str::from_utf8(&answer.body).unwrap())
+}
+
+fn labels<const N: usize>(labels: [(&str, &str); N]) -> BTreeMap<String, String> {
+    labels.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+}
+
+#[tokio::test]
+async fn every_figure_of_the_status_is_there_under_its_documented_name() {
+    let server = server().await;
+    server.status.add_subscriber(SubscriberStatus {
+        name: "sender".into(),
+        digest: "abc".into(),
+        events: 1,
+        outputs: 2,
+        dead_letters: 3,
+        retries: 4,
+        commits: 5,
+        refusals: 6,
+        version: VersionStatus {
+            previous: Some("012".into()),
+            swaps: 7,
+            compile_ms: Some(1250.0),
+            first_offsets: [("parcels/0".into(), 8), ("parcels_sent/12".into(), 0)].into(),
+            ..VersionStatus::default()
+        },
+        ..SubscriberStatus::default()
+    });
+    // The first one is no change.
+    for _ in 0..10 {
+        server.status.config_loaded();
+    }
+    for _ in 0..10 {
+        server.status.config_refused("no TOML");
+    }
+    server.status.broker_answered(Ok(()));
+    let found = scrape(&server).await;
+
+    let mut types = BTreeSet::new();
+    for (name, value, kind) in [
+        ("wasmill_events_total", 1.0, "counter"),
+        ("wasmill_outputs_total", 2.0, "counter"),
+        ("wasmill_dead_letters_total", 3.0, "counter"),
+        ("wasmill_retries_total", 4.0, "counter"),
+        ("wasmill_commits_total", 5.0, "counter"),
+        ("wasmill_refusals_total", 6.0, "counter"),
+        ("wasmill_swaps_total", 7.0, "counter"),
+        ("wasmill_compile_seconds", 1.25, "gauge"),
+        ("wasmill_broker_up", 1.0, "gauge"),
+        ("wasmill_ready", 0.0, "gauge"),
+        ("wasmill_config_reloads_total", 9.0, "counter"),
+        ("wasmill_config_refused_total", 10.0, "counter"),
+        ("wasmill_config_ok", 0.0, "gauge"),
+    ] {
+        assert_eq!((found.value(name), &*found.types[name]), (value, kind), "{name}");
+        types.insert(name);
+    }
+    let info = [("subscriber", "sender"), ("digest", "abc"), ("previous", "012")];
+    assert_eq!(found.labelled("wasmill_version_info"), [(labels(info), 1.0)]);
+    let first = |topic, partition| {
+        labels([("subscriber", "sender"), ("digest", "abc"), ("topic", topic), ("partition", partition)])
+    };
+    assert_eq!(
+        found.labelled("wasmill_version_first_offset"),
+        [(first("parcels", "0"), 8.0), (first("parcels_sent", "12"), 0.0)]
+    );
+    types.extend(["wasmill_version_info", "wasmill_version_first_offset"]);
+    assert!(found.types.keys().map(String::as_str).eq(types), "{:?}", found.types);
+}
+
+#[tokio::test]
+async fn before_there_are_subscribers_the_text_is_sound_already() {
+    let server = server().await;
+    let found = scrape(&server).await;
+    assert_eq!(found.labelled("wasmill_events_total"), []);
+    assert_eq!((found.value("wasmill_broker_up"), found.value("wasmill_config_ok")), (0.0, 1.0));
+}
+
+#[tokio::test]
+async fn labels_come_back_as_they_were_whatever_is_in_them() {
+    let server = server().await;
+    let names = ["plain", "a\"b", "back\\slash", "line\nbreak", "é{},="];
+    for name in names {
+        server.status.add_subscriber(SubscriberStatus { name: name.into(), ..Default::default() });
+    }
+    let found = scrape(&server).await;
+    let shown: BTreeSet<_> = found
+        .labelled("wasmill_events_total")
+        .iter()
+        .map(|(labels, _)| labels["subscriber"].as_str())
+        .collect();
+    assert_eq!(shown, BTreeSet::from(names));
+}
