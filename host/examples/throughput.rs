@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmill::config::plan::{Brokers, HandlerPlan, KafkaPlan, LimitsPlan, RetryPlan, TopicPlan};
+use wasmill::config::plan::{Allow, Brokers, HandlerPlan, KafkaPlan, LimitsPlan, RetryPlan, TopicPlan};
 use wasmill::event::{Now, Record};
-use wasmill::guest::{ComponentHandler, Engine, EngineLimits, Version};
+use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Version};
 use wasmill::log::kafka::{Cluster, Membership};
 use wasmill::log::{Commit, Committer as _, Source as _};
 use wasmill::shard::{Identity, Shard, Turn};
@@ -111,6 +111,9 @@ impl Bench {
             name: "shard".into(),
             group: self.group(),
             component: component.into(),
+            sha256: None,
+            allow: Allow::all(),
+            keep: 1,
             subscribe: vec![self.input.clone()],
             publish: vec![self.output.clone()],
             dead_letter: "shard.dlq".into(),
@@ -119,8 +122,9 @@ impl Bench {
             limits: LimitsPlan { memory: 64 << 20, time: Duration::from_secs(1), batch: self.batch },
             shards: 1,
         };
-        let engine = Engine::new(EngineLimits { instances: 1, memory: plan.limits.memory })?;
-        let version = Version::load(&engine, component)?;
+        let engine = Engine::new(EngineLimits { instances: 1 })?;
+        let file = ComponentFile::read(component)?;
+        let (version, _compiled) = Version::compile(&engine, &file, &plan, &CodeCache::none())?;
         let identity = Identity::of_handler(&plan, version.digest().clone());
         let committer = self.cluster.committer("shard", 0)?;
         let source = self.cluster.source(&plan.group, "shard", 0, &plan.subscribe)?;

@@ -1,10 +1,10 @@
-//! What the running host says about itself: shards write it, `/status`, `/readyz` and the log read it.
+//! What the running host says about itself: shards write it, `/status`, `/readyz`, `/metrics` and the log read it.
 //!
 //! Counters are since the process started.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -22,11 +22,14 @@ struct Inner {
     unanswered: u32,
     /// Why there are no subscribers yet.
     starting: Option<String>,
+    config: ConfigStatus,
     subscribers: BTreeMap<String, Subscriber>,
 }
 
 struct Subscriber {
     report: SubscriberStatus,
+    /// It is not in the plan any more, and goes with its last shard.
+    leaving: bool,
     shards: BTreeMap<u32, Shard>,
 }
 
@@ -62,7 +65,9 @@ pub struct SubscriberStatus {
     pub kind: SubscriberKind,
     pub group: String,
     pub subscribe: Vec<String>,
+    /// Of what runs: a component's sha-256, in hex.
     pub digest: String,
+    pub version: VersionStatus,
     pub events: u64,
     pub outputs: u64,
     pub dead_letters: u64,
@@ -72,6 +77,36 @@ pub struct SubscriberStatus {
     pub refusals: u64,
     /// Which event and what kind; the words are in the log and in the dead letter.
     pub last_failure: Option<String>,
+}
+
+/// What became of pipeline.toml.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ConfigStatus {
+    /// Since the Unix epoch: when what runs was read.
+    pub loaded_at_ms: Option<i64>,
+    /// Why the file, as it is now, is not what runs.
+    pub error: Option<String>,
+    /// Changes that were taken.
+    pub reloads: u64,
+    /// Changes that were refused.
+    pub refused: u64,
+}
+
+/// How a handler came to the version that it runs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct VersionStatus {
+    /// The digest of the one before.
+    pub previous: Option<String>,
+    /// Since the process started.
+    pub swaps: u64,
+    /// Reading its code from the cache counts.
+    pub compile_ms: Option<f64>,
+    /// Milliseconds since the epoch.
+    pub swapped_at_ms: Option<i64>,
+    /// The first event that it ran of each partition, as `topic/partition`.
+    pub first_offsets: BTreeMap<String, i64>,
+    /// Why the handler's file, as it is now, doesn't run.
+    pub refused: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -94,6 +129,7 @@ pub struct Report {
     /// Why not, one line each.
     pub not_ready: Vec<String>,
     pub broker: BrokerStatus,
+    pub config: ConfigStatus,
     pub subscribers: Vec<SubscriberReport>,
 }
 
@@ -118,6 +154,7 @@ impl Status {
                 },
                 unanswered: 0,
                 starting: Some("the topics are not ready yet".into()),
+                config: ConfigStatus::default(),
                 subscribers: BTreeMap::new(),
             })),
         }
@@ -150,8 +187,62 @@ impl Status {
         self.lock().starting = None;
     }
 
+    /// What pipeline.toml says is what runs.
+    pub fn config_loaded(&self) {
+        let mut inner = self.lock();
+        inner.config.error = None;
+        let reloaded = inner.config.loaded_at_ms.replace(now_ms()).is_some();
+        inner.config.reloads += u64::from(reloaded);
+    }
+
+    pub fn config_refused(&self, error: &str) {
+        let mut inner = self.lock();
+        inner.config.error = Some(error.into());
+        inner.config.refused += 1;
+    }
+
+    /// One that is there already keeps its counters.
     pub fn add_subscriber(&self, report: SubscriberStatus) {
-        self.lock().subscribers.insert(report.name.clone(), Subscriber { report, shards: BTreeMap::new() });
+        let mut inner = self.lock();
+        match inner.subscribers.get_mut(&report.name) {
+            Some(subscriber) => {
+                let SubscriberStatus { kind, group, subscribe, digest, .. } = report;
+                let known = &mut subscriber.report;
+                (known.kind, known.group, known.subscribe, known.digest) = (kind, group, subscribe, digest);
+                subscriber.leaving = false;
+            }
+            None => {
+                let name = report.name.clone();
+                let subscriber = Subscriber { report, leaving: false, shards: BTreeMap::new() };
+                inner.subscribers.insert(name, subscriber);
+            }
+        }
+    }
+
+    /// It is shown until its shards are gone.
+    pub fn retire(&self, subscriber: &str) {
+        let mut inner = self.lock();
+        if let Some(retired) = inner.subscribers.get_mut(subscriber) {
+            retired.leaving = true;
+            if retired.shards.is_empty() {
+                inner.subscribers.remove(subscriber);
+            }
+        }
+    }
+
+    pub fn shard_is_gone(&self, subscriber: &str, shard: u32) {
+        let mut inner = self.lock();
+        if let Some(of) = inner.subscribers.get_mut(subscriber) {
+            of.shards.remove(&shard);
+            if of.leaving && of.shards.is_empty() {
+                inner.subscribers.remove(subscriber);
+            }
+        }
+    }
+
+    /// Why the file of a handler doesn't run.
+    pub fn refused(&self, subscriber: &str) -> Option<String> {
+        self.lock().subscribers.get(subscriber)?.report.version.refused.clone()
     }
 
     /// Adds to a subscriber's counters, or changes what else it shows.
@@ -195,6 +286,7 @@ impl Status {
             ready: not_ready.is_empty(),
             not_ready,
             broker: inner.broker.clone(),
+            config: inner.config.clone(),
             subscribers: inner
                 .subscribers
                 .values()
@@ -205,4 +297,9 @@ impl Status {
                 .collect(),
         }
     }
+}
+
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

@@ -36,6 +36,11 @@ pub(crate) fn one_line(text: &str) -> String {
     readable(text).chars().map(visible).collect()
 }
 
+/// As much of a digest as people need.
+pub(crate) fn short(digest: &str) -> &str {
+    digest.get(..12).unwrap_or(digest)
+}
+
 /// `1 event`, `2 events`.
 pub(crate) fn count(n: u64, what: &str) -> String {
     format!("{n} {what}{}", if n == 1 { "" } else { "s" })

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::config::Problem;
 use crate::config::plan::{Brokers, MailPlan, Plan};
-use crate::supervisor::{VersionErrors, load_versions};
+use crate::supervisor::{VersionErrors, check_versions};
 
 use super::pipeline::{Pipeline, with_components};
 use crate::text::count;
@@ -34,8 +34,8 @@ pub(super) struct Args {
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
     let (plan, errors, warnings) = match pipeline.judge() {
         Ok(loaded) => {
-            let errors = match load_versions(&loaded) {
-                Ok(_) => Vec::new(),
+            let errors = match check_versions(&loaded) {
+                Ok(()) => Vec::new(),
                 Err(VersionErrors::Components(errors)) => errors,
                 Err(VersionErrors::Engine(error)) => return Err(error.into()),
             };

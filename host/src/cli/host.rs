@@ -1,4 +1,8 @@
-//! The running host, as the verbs that look at it from outside see it: over HTTP.
+//! The running host, as the verbs that look at it or command it from outside see it: over HTTP.
+
+mod commands;
+
+pub(super) use commands::{of_handler, short};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -7,26 +11,36 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::header::CONTENT_TYPE;
+use hyper::http::request;
 use hyper::http::uri::Scheme;
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use miette::{IntoDiagnostic, WrapErr, miette};
+use miette::{IntoDiagnostic, Report, WrapErr, miette};
 use serde::Deserialize;
 
-use crate::config::plan::{Brokers, KafkaPlan, Plan};
+use crate::config::plan::{Brokers, KafkaPlan, Plan, Secret};
 use crate::log::kafka::{Cluster, ConnectError, Start, Tail};
 use crate::text::{chain, one_line};
 
 /// For one request, from connecting to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The part of /status that is of use here.
 #[derive(Deserialize)]
-struct Report {
+struct Status {
     pipeline: String,
     broker: Running,
+    #[serde(default)]
+    subscribers: Vec<Subscriber>,
+}
+
+#[derive(Deserialize)]
+struct Subscriber {
+    name: String,
+    /// Of a handler: the sha-256 of the component that it runs.
+    #[serde(default)]
+    digest: String,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +52,8 @@ pub(super) struct Running {
 pub(super) struct Host {
     url: String,
     client: Client<HttpConnector, Full<Bytes>>,
+    /// For commands alone.
+    token: Option<Secret>,
 }
 
 impl Host {
@@ -53,25 +69,19 @@ impl Host {
                 ));
             }
         };
-        Ok(Self { url, client: Client::builder(TokioExecutor::new()).build_http() })
+        Ok(Self { url, client: client(), token: None })
     }
 
     pub(super) async fn post(&self, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        self.request(Method::POST, path, body).await
+        self.send(self.request(Method::POST, path), body, TIMEOUT).await
     }
 
     /// What the host says about itself; an error when it runs another pipeline than this one.
     pub(super) async fn running(&self, plan: &Plan) -> miette::Result<Running> {
-        let (status, body) = self.request(Method::GET, "status", Bytes::new()).await.map_err(|reason| {
-            miette!(
-                help = "start it with `wasmill run`, or say where it listens with --url",
-                "no host answers at {}: {reason}",
-                self.url
-            )
-        })?;
-        let report: Report = serde_json::from_slice(&body).into_diagnostic().wrap_err_with(|| {
-            format!("{}/status answered {status}, and not as a host does: what listens there?", self.url)
-        })?;
+        let asked = self.send(self.request(Method::GET, "status"), Bytes::new(), TIMEOUT).await;
+        let (status, body) = asked.map_err(|reason| self.no_answer(&reason))?;
+        let report: Status =
+            serde_json::from_slice(&body).into_diagnostic().wrap_err_with(|| self.not_a_host(status))?;
         if report.pipeline != plan.name {
             return Err(miette!(
                 help = "say where this pipeline's host listens with --url, or name the other pipeline's file with --config",
@@ -84,26 +94,52 @@ impl Host {
         Ok(report.broker)
     }
 
-    async fn request(&self, method: Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), String> {
-        let request = Request::builder()
+    /// The digest of the component that the handler runs; none when the host has no such handler (yet).
+    pub(super) async fn digest(&self, handler: &str) -> Result<Option<String>, String> {
+        let (_, body) = self.send(self.request(Method::GET, "status"), Bytes::new(), TIMEOUT).await?;
+        let report: Status = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        let subscriber = report.subscribers.into_iter().find(|subscriber| subscriber.name == handler);
+        Ok(subscriber.map(|subscriber| subscriber.digest))
+    }
+
+    fn no_answer(&self, reason: &str) -> Report {
+        miette!(
+            help = "start it with `wasmill run`, or say where it listens with --url",
+            "no host answers at {}: {reason}",
+            self.url
+        )
+    }
+
+    fn not_a_host(&self, status: StatusCode) -> String {
+        format!("{} answered {status}, and not as a host does: what listens there?", self.url)
+    }
+
+    fn request(&self, method: Method, path: &str) -> request::Builder {
+        Request::builder()
             .method(method)
             .uri(format!("{}/{path}", self.url))
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| error.to_string())?;
+    }
+
+    async fn send(
+        &self,
+        request: request::Builder,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(StatusCode, Bytes), String> {
+        let request = request.body(Full::new(body)).map_err(|error| error.to_string())?;
         let answer = async {
             let response = self.client.request(request).await.map_err(|error| chain(&error))?;
             let status = response.status();
             let body = response.into_body().collect().await.map_err(|error| chain(&error))?;
             Ok((status, body.to_bytes()))
         };
-        tokio::time::timeout(TIMEOUT, answer)
+        tokio::time::timeout(timeout, answer)
             .await
-            .unwrap_or_else(|_elapsed| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
+            .unwrap_or_else(|_elapsed| Err(format!("no answer within {} s", timeout.as_secs())))
     }
 }
 
-/// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address; `url` says
 impl Running {
     /// The plan's brokers, or, where the plan has the embedded one, those that the host has.
     pub(super) fn cluster(self, plan: &Plan) -> miette::Result<Cluster> {
@@ -143,6 +179,10 @@ pub(super) fn away(cluster: &Cluster, reason: &str) -> miette::Report {
          pipeline.toml"
     };
     miette!(help = help, "no broker answers at {}: {reason}", cluster.bootstrap())
+}
+
+fn client() -> Client<HttpConnector, Full<Bytes>> {
+    Client::builder(TokioExecutor::new()).build_http()
 }
 
 /// For `--url`: plain HTTP is all that a host speaks.

@@ -13,7 +13,7 @@ use self::input::{Format, Input};
 use self::report::Report;
 use crate::config::plan::{HandlerPlan, Plan};
 use crate::event::{Event, Handler, Outcome};
-use crate::guest::{ComponentHandler, Engine, EngineLimits, Usage, Version};
+use crate::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Usage, Version};
 use crate::text::count;
 
 /// Runs one handler over events, without Kafka.
@@ -101,8 +101,10 @@ fn handle(
     attempts: &[u32],
     batch: usize,
 ) -> miette::Result<(Vec<Outcome>, Usage)> {
-    let engine = Engine::new(EngineLimits { instances: 1, memory: plan.limits.memory })?;
-    let mut handler = ComponentHandler::new(Version::load(&engine, &plan.component)?, plan)?;
+    let engine = Engine::new(EngineLimits { instances: 1 })?;
+    let file = ComponentFile::read(&plan.component)?;
+    let (version, _compiled) = Version::compile(&engine, &file, plan, &CodeCache::none())?;
+    let mut handler = ComponentHandler::new(version, plan)?;
     let events: Vec<_> = events.iter().collect();
     let mut outcomes = Vec::new();
     while outcomes.len() < events.len() {

@@ -11,13 +11,19 @@ macro_rules! tell {
     ($($line:tt)*) => { $crate::cli::tell(format_args!($($line)*)) };
 }
 
+mod cargo;
 mod check;
+mod dev;
 mod host;
 mod invoke;
+mod new;
 mod pipeline;
+mod replace;
+mod rollback;
 mod run;
 mod simulate;
 mod trace;
+mod versions;
 
 use std::fmt;
 use std::io::{self, Write};
@@ -47,10 +53,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     Run(run::Args),
+    Dev(dev::Args),
     Check(check::Args),
     Invoke(invoke::Args),
+    New(new::Args),
     Simulate(simulate::Args),
     Trace(trace::Args),
+    Versions(versions::Args),
+    Rollback(rollback::Args),
 }
 
 /// An answer that nobody reads on (`| head`), or that the disk has no room for, ends the verb.
@@ -74,13 +84,17 @@ pub fn main() -> ExitCode {
     // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
     let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
     let result = match verb {
-        Verb::Run(args) => pipeline.load_to_run().and_then(|loaded| run::run(&loaded, &args)),
+        Verb::Run(args) => run::run(&pipeline, &args),
         Verb::Check(args) => check::run(&pipeline, &args),
         Verb::Invoke(args) => {
             pipeline.load_without_broker().and_then(|loaded| invoke::run(&loaded.plan, args))
         }
+        Verb::Dev(args) => dev::run(&pipeline, log_format, &args),
+        Verb::New(args) => new::run(&pipeline, args),
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
+        Verb::Versions(args) => versions::run(&pipeline, &args),
+        Verb::Rollback(args) => rollback::run(&pipeline, &args),
     };
     result.unwrap_or_else(|report| {
         tell!("{report:?}");

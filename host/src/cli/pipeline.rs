@@ -1,17 +1,13 @@
-//! Which pipeline a verb works on, and the one way to its plan.
-//!
-//! pipeline.toml is judged by three: `config` knows the file, `log::kafka` which properties its client library
-//! takes, `guest` which components can be linked. All that they find is told at once.
+//! Which pipeline a verb works on, and the one way to its plan. All that is wrong with it is told at once.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use miette::Report;
+use miette::{IntoDiagnostic, Report, WrapErr};
 
-use crate::config::plan::Secret;
-use crate::config::{self, ConfigErrors, Loaded, Overrides, Places, Problem};
-use crate::log::kafka::{PropertyFault, property_faults};
-use crate::supervisor::{VersionErrors, load_components};
+use crate::config::{self, ConfigErrors, Loaded, Overrides, Problem};
+use crate::supervisor::{PipelineFile, VersionErrors, check_components};
+use crate::telemetry::LogFormat;
 
 /// Which pipeline, and what is said over its file.
 #[derive(clap::Args)]
@@ -36,6 +32,25 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
+    pub(super) fn file(&self) -> &Path {
+        &self.config
+    }
+
+    /// This program once more, for another verb on the same pipeline.
+    pub(super) fn of_child(&self, verb: &str, log_format: LogFormat) -> miette::Result<Command> {
+        let program =
+            std::env::current_exe().into_diagnostic().wrap_err("can't tell where this program is")?;
+        let mut command = Command::new(program);
+        command.arg(verb).arg("--config").arg(&self.config);
+        let named = [("--brokers", &self.brokers), ("--instance", &self.instance)];
+        for (option, value) in named.into_iter().filter_map(|(option, value)| Some((option, value.as_ref()?)))
+        {
+            command.arg(option).arg(value);
+        }
+        command.args(["--log-format", log_format.as_str()]);
+        Ok(command)
+    }
+
     /// For verbs that look at what runs. What is merely doubtful is told by `check` and `run`.
     pub(super) fn load(&self) -> miette::Result<Loaded> {
         self.judge().map_err(told)
@@ -60,16 +75,11 @@ impl Pipeline {
 
     /// Everything but the components.
     pub(super) fn judge(&self) -> Result<Loaded, ConfigErrors> {
-        match config::load(&self.config, &self.overrides()) {
-            Ok(loaded) => {
-                let refused = refused(&loaded.plan.kafka.properties, &loaded.places);
-                if refused.is_empty() { Ok(loaded) } else { Err(loaded.refused(refused)) }
-            }
-            Err(mut errors) => {
-                errors.add(refused(&errors.sound.kafka_properties, &errors.places));
-                Err(errors)
-            }
-        }
+        self.pipeline_file().load()
+    }
+
+    pub(super) fn pipeline_file(&self) -> PipelineFile {
+        PipelineFile { path: self.config.clone(), overrides: self.overrides() }
     }
 
     fn overrides(&self) -> Overrides {
@@ -79,19 +89,12 @@ impl Pipeline {
 
 /// Adds what is wrong with the components of the handlers that are sound otherwise.
 pub(super) fn with_components(mut errors: ConfigErrors) -> ConfigErrors {
-    match load_components(&errors.sound.handlers, &errors.places) {
+    match check_components(&errors.sound.handlers, &errors.places) {
         Err(VersionErrors::Components(problems)) => errors.add(problems),
         // No engine: that is told when there is nothing else.
-        Ok(_) | Err(VersionErrors::Engine(_)) => {}
+        Ok(()) | Err(VersionErrors::Engine(_)) => {}
     }
     errors
-}
-
-fn refused(properties: &BTreeMap<String, Secret>, places: &Places) -> Vec<Problem> {
-    let problem = |PropertyFault { name, reason, help }| {
-        places.kafka_property(&name, format!("`{name}` can't be set: {reason}"), help)
-    };
-    property_faults(properties).into_iter().map(problem).collect()
 }
 
 /// An error that stands alone and nowhere in the file, such as that there is no file, needs no heading.

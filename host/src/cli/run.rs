@@ -1,9 +1,10 @@
 //! `wasmill run`: the host.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::Loaded;
-use crate::supervisor::{self, Ended};
+use super::pipeline::Pipeline;
+use crate::supervisor::{self, Ended, StateFolder};
 
 /// Runs the pipeline until SIGINT or SIGTERM, then drains.
 ///
@@ -15,10 +16,16 @@ Examples:
   wasmill run                                on what pipeline.toml says
   wasmill run --brokers kafka-1:9092         on Apache Kafka
   wasmill run --brokers embedded             on a broker in memory, for trying things out")]
-pub(super) struct Args {}
+pub(super) struct Args {
+    /// Where the host keeps compiled code and the versions to roll back to; ~/.local/state/wasmill by default.
+    #[arg(long, env = "WASMILL_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
+}
 
-pub(super) fn run(loaded: &Loaded, _args: &Args) -> miette::Result<ExitCode> {
-    match supervisor::run(loaded)? {
+pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
+    let loaded = pipeline.load_to_run()?;
+    let state = StateFolder::open(args.state.as_deref());
+    match supervisor::run(pipeline.pipeline_file(), loaded, state)? {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         // Threads that are stuck in a call can't be joined: leave without them.
         Ended::Abandoned => std::process::exit(1),

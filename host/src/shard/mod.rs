@@ -12,7 +12,7 @@ mod decide;
 mod retry;
 mod window;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use decide::{Identity, Tally};
 
-use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position, Record};
+use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition};
 use crate::log::{CommitError, Committer, LogError, Source};
 use window::{Slot, Window};
 
@@ -44,6 +44,8 @@ pub struct Shard<S, C, H> {
     rewind: bool,
     /// Turns in a row that the log refused.
     refusals: u32,
+    /// Partitions of which the present handler has run something.
+    begun: HashSet<TopicPartition>,
     random: StdRng,
 }
 
@@ -82,7 +84,7 @@ where
         seed: u64,
     ) -> Self {
         Self {
-            identity,
+            identity: Identity { digest: handler.digest(), ..identity },
             max_events: max_events.max(1),
             source,
             committer,
@@ -91,8 +93,27 @@ where
             condemned: BTreeMap::new(),
             rewind: false,
             refusals: 0,
+            begun: HashSet::new(),
             random: StdRng::seed_from_u64(seed),
         }
+    }
+
+    /// Goes on with another handler, perhaps under other limits, from the next batch on. What waits for its next
+    /// try goes on waiting. What is done and not committed, because it stands behind that, is done again: so each
+    /// partition has the outputs of the one handler up to some offset, and from there on those of the other.
+    pub fn exchange(&mut self, identity: Identity, max_events: usize, handler: H) {
+        self.identity = Identity { digest: handler.digest(), ..identity };
+        self.max_events = max_events.max(1);
+        self.handler = handler;
+        self.window.unsettle();
+        // Its outputs may be others.
+        self.condemned.clear();
+        self.begun.clear();
+    }
+
+    /// Of the present handler.
+    pub fn digest(&self) -> &str {
+        &self.identity.digest
     }
 
     /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.
@@ -138,9 +159,10 @@ where
         }
 
         // Decide.
-        self.identity.digest = self.handler.digest();
         let slots = [doomed, ready].concat();
-        let decision =
+        let mut begun = self.window.first_of_each_partition(&slots);
+        begun.retain(|position| !self.begun.contains(&position.topic_partition()));
+        let mut decision =
             decide::decide(&mut self.window, &slots, outcomes, &self.identity, now(), &mut self.random);
 
         // Commit.
@@ -166,6 +188,8 @@ where
             self.rewind = true;
             return self.log_refused(error);
         }
+        self.begun.extend(begun.iter().map(Position::topic_partition));
+        decision.tally.begun = begun;
         Ok(Turn::Went(decision.tally))
     }
 

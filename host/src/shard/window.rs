@@ -125,6 +125,28 @@ impl Window {
         self.partitions[slot.partition].entries[slot.entry].state = state;
     }
 
+    /// What is settled and still here is to run again.
+    pub(super) fn unsettle(&mut self) {
+        for entry in self.partitions.iter_mut().flat_map(|p| &mut p.entries) {
+            match entry.state {
+                State::Settled(_) => entry.state = State::Fresh,
+                State::Fresh | State::Waiting(_) => {}
+            }
+        }
+    }
+
+    /// Of each partition that these slots are in, the first event.
+    pub(super) fn first_of_each_partition(&self, slots: &[Slot]) -> Vec<Position> {
+        let mut first: Vec<Slot> = Vec::new();
+        for slot in slots {
+            match first.iter_mut().find(|other| other.partition == slot.partition) {
+                Some(other) => other.entry = other.entry.min(slot.entry),
+                None => first.push(*slot),
+            }
+        }
+        first.into_iter().map(|slot| self.event(slot).position.clone()).collect()
+    }
+
     /// Takes every partition's settled prefix out, as one commit; the origins say which event each record
     /// to publish came from.
     pub(super) fn take_settled(&mut self) -> (Commit, Vec<Position>) {

@@ -1,14 +1,13 @@
 //! What a host does besides running shards: it creates topics, watches the broker and feeds the HTTP view.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
 
 use miette::IntoDiagnostic;
 use tracing::{info, warn};
 
-use super::stop::Stop;
-use super::threads::Threads;
+use super::signal::Signal;
+use super::subscriber::Grounds;
 use crate::config::plan::TopicPlan;
 use crate::http::View;
 use crate::log::kafka::{Cluster, Start};
@@ -25,25 +24,27 @@ const GROWTH: Duration = Duration::from_secs(60);
 const VIEW_BATCH: usize = 1000;
 const VIEW_WAIT: Duration = Duration::from_millis(100);
 
-/// Creates the topics that are missing, trying until the broker lets it. What comes out says that they are there.
+/// Creates the topics that are missing, trying until the broker lets it or `stop` is given. `there` is given when they
+/// are.
 pub(super) fn create_topics(
-    threads: &mut Threads,
-    cluster: &Cluster,
+    grounds: &Grounds,
     topics: &[TopicPlan],
-    status: &Status,
-) -> miette::Result<Receiver<()>> {
-    let (cluster, topics, status) = (cluster.clone(), topics.to_vec(), status.clone());
-    let (say, there) = sync_channel(1);
-    threads.spawn("topics".into(), move |stop| {
+    stop: &Signal,
+    there: &Signal,
+) -> miette::Result<()> {
+    let Grounds { cluster, status, .. } = grounds.clone();
+    let (topics, there) = (topics.to_vec(), there.clone());
+    status.starting("the topics are not ready yet");
+    grounds.threads.spawn("topics".into(), stop, move |stop| {
         let mut told = Told::default();
-        while !stop.stopped() {
+        while !stop.given() {
             match cluster.ensure_topics(&topics) {
                 Ok(created) => {
                     if !created.is_empty() {
                         info!("created topics: {}", created.join(", "));
                     }
-                    // Nobody waits any more when the host is stopping.
-                    let _ = say.send(());
+                    status.started();
+                    there.give();
                     return;
                 }
                 Err(error) => {
@@ -55,14 +56,14 @@ pub(super) fn create_topics(
             stop.wait(AGAIN);
         }
     })?;
-    Ok(there)
+    Ok(())
 }
 
 /// Asks the broker, every now and then, whether it is there: for /readyz, and for the one line in the log that
 /// says so.
-pub(super) fn watch_broker(threads: &mut Threads, cluster: &Cluster, status: &Status) -> miette::Result<()> {
-    let (prober, status) = (cluster.prober().into_diagnostic()?, status.clone());
-    threads.spawn("broker-watch".into(), move |stop| {
+pub(super) fn watch_broker(grounds: &Grounds) -> miette::Result<()> {
+    let (prober, status) = (grounds.cluster.prober().into_diagnostic()?, grounds.status.clone());
+    grounds.threads.spawn("broker-watch".into(), &grounds.stop, move |stop| {
         let mut away = false;
         loop {
             let answer = prober.ping(WATCH_TIMEOUT);
@@ -78,22 +79,28 @@ pub(super) fn watch_broker(threads: &mut Threads, cluster: &Cluster, status: &St
                 return;
             }
         }
-    })
+    })?;
+    Ok(())
 }
 
 /// Reads the topics of all views from their beginning, and on. While the broker is away the view says that it doesn't
 /// know everything; after that it is read from the beginning again, which repeats without harm.
+///
+/// It begins when `first` are all given; what ends it and what tells that it has ended comes back.
 pub(super) fn feed_view(
-    threads: &mut Threads,
-    cluster: &Cluster,
+    grounds: &Grounds,
     view: View,
-    status: &Status,
-) -> miette::Result<()> {
+    first: Vec<Signal>,
+) -> miette::Result<(Signal, Signal)> {
     let topics = view.topics();
-    let (cluster, status) = (cluster.clone(), status.clone());
-    threads.spawn("http-view".into(), move |stop| {
+    let Grounds { cluster, status, .. } = grounds.clone();
+    let stop = grounds.stop.child();
+    let ended = grounds.threads.spawn("http-view".into(), &stop, move |stop| {
+        for first in &first {
+            while !first.wait(Duration::from_millis(100)) && !stop.given() {}
+        }
         let mut told = Told::default();
-        while !stop.stopped() {
+        while !stop.given() {
             let ended = follow(&cluster, &topics, &view, &status, stop);
             view.is_behind();
             // That the broker is away is said by who watches it.
@@ -104,7 +111,8 @@ pub(super) fn feed_view(
             }
             stop.wait(AGAIN);
         }
-    })
+    })?;
+    Ok((stop, ended))
 }
 
 /// Follows the topics until `stop`, until one of them grows, or until the broker goes away.
@@ -113,12 +121,12 @@ fn follow(
     topics: &[Arc<str>],
     view: &View,
     status: &Status,
-    stop: &Stop,
+    stop: &Signal,
 ) -> Result<(), String> {
     let mut tail = cluster.tail(topics, &Start::Beginning).map_err(|error| error.to_string())?;
     let mut caught_up = false;
     let mut asked = Instant::now();
-    while !stop.stopped() {
+    while !stop.given() {
         if status.broker_away() {
             return Ok(());
         }

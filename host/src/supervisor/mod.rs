@@ -1,37 +1,49 @@
-//! The supervisor: owns the plan, the component versions and the shards, from the first line of the log to
-//! the last.
+//! The supervisor: owns what runs, from the first line of the log to the last.
 //!
-//! Only it touches signals. It starts a thread for each shard (`subscriber`), those that create topics, watch the
-//! broker and feed the HTTP view (`jobs`), and a small tokio runtime for HTTP. All of them end by one `Stop`, and
-//! all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
+//! Only it touches signals and watches files. The [`Deployer`] decides, on a thread of its own, what is to run, and
+//! starts and stops the rest: a thread for each shard (`subscriber`), those that create topics, watch the broker and feed
+//! the HTTP view (`jobs`), and those that answer HTTP (`web`), on a small tokio runtime. All of them end by one `Signal`,
+//! and all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
 //! deadlines, has a thread of that object's own, which ends with it.)
 
+mod deployer;
+mod history;
 mod jobs;
+mod pipeline_file;
 mod run;
-mod stop;
+mod signal;
+mod slot;
+mod state_folder;
 mod subscriber;
 mod threads;
 mod versions;
+mod watch;
+mod web;
 
-use std::net::SocketAddr;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tracing::{info, warn};
 
-pub use versions::{VersionErrors, Versions, load_components, load_versions};
+pub use pipeline_file::PipelineFile;
+pub use state_folder::StateFolder;
+pub use versions::{VersionErrors, check_components, check_versions};
 
 use crate::config::Loaded;
-use crate::config::plan::{Brokers, HttpPlan, Plan};
-use crate::http;
+use crate::config::plan::{Brokers, Plan, Secret};
+use crate::http::{Admin, Commands, TOKEN_VARIABLE};
 use crate::log::kafka::Cluster;
 use crate::status::Status;
-use stop::Stop;
+use deployer::{Deployer, Event, Workshop};
+use signal::Signal;
+use subscriber::Grounds;
 use threads::Threads;
+use watch::Watch;
+use web::Web;
 
 /// From the signal to the end of the process, at most: what is still busy then is left behind.
 const DRAIN: Duration = Duration::from_secs(12);
@@ -42,6 +54,13 @@ const SIGXFSZ: i32 = 25;
 /// Signals this close together are one.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
+/// What the deployer has not heard yet, at most. Files are looked at in rounds as well, so that one that is not told
+/// of is only later.
+const UNHEARD: usize = 256;
+
+/// How late a stop is noticed by who waits for commands.
+const GLANCE: Duration = Duration::from_millis(200);
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
@@ -51,64 +70,52 @@ pub enum Ended {
     Abandoned,
 }
 
-/// Runs the plan until SIGINT or SIGTERM, then drains. A second signal ends the process at once.
-pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
+/// Runs the plan, and what pipeline.toml and the components become meanwhile, until SIGINT or SIGTERM; then drains. A
+/// second signal ends the process at once.
+pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Result<Ended> {
     let plan = &loaded.plan;
     // Whatever can be wrong is found before anything is started.
     info!("compiling {} components", plan.handlers.len());
-    let versions = load_versions(loaded)?;
+    let mut workshop = Workshop::new(plan, state)?;
+    let candidates = workshop.candidates(&loaded)?;
     let runtime = runtime()?;
-    let listener = plan.http.as_ref().map(|http| bind(&runtime, http)).transpose()?;
+    let (admin, commands) = Admin::new(std::env::var(TOKEN_VARIABLE).ok().map(Secret::new));
+    let web = Web::new(runtime.handle().clone(), admin);
+    let listener = web.bind(plan.http.as_ref()).map_err(|error| {
+        miette!(
+            help = "another process has the port, perhaps another host: choose another one with `listen` in [http]; in the \
+                    pipeline that ships, by WASMILL_LISTEN",
+            "{error}"
+        )
+    })?;
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
     let status = Status::new(&plan.name, cluster.bootstrap(), cluster.is_embedded());
-    let stop = Stop::default();
-    let stopping = stop_on_signal(&runtime, &stop)?;
-    let mut threads = Threads::new(stop.clone());
-    announce(plan, &cluster, listener.as_ref().map(|(_, address)| *address));
+    let stop = Signal::default();
+    let (tell, events) = sync_channel(UNHEARD);
+    listen_to_signals(&runtime, &stop, &tell)?;
+    announce(plan, &cluster);
 
-    // HTTP answers from now on, if only that it isn't ready.
-    jobs::watch_broker(&mut threads, &cluster, &status)?;
-    let mut server = None;
-    let mut view = None;
-    if let (Some(http_plan), Some((listener, _))) = (&plan.http, listener) {
-        let publisher = cluster.publisher(http_plan.body_timeout).into_diagnostic()?;
-        let (app, its_view) = http::App::new(http_plan, status.clone(), publisher);
-        view = Some(its_view);
-        server = Some(runtime.spawn(http::serve(listener, app, ended(stopping))));
-    }
-
-    let topics = jobs::create_topics(&mut threads, &cluster, &plan.topics, &status)?;
-    if wait_for(&topics, &stop) {
-        if let Some(view) = view {
-            jobs::feed_view(&mut threads, &cluster, view, &status)?;
-        }
-        for handler in &plan.handlers {
-            let version = versions.get(&handler.name);
-            subscriber::run_handler(&mut threads, &cluster, handler, version, &status)?;
-        }
-        for sink in &plan.sinks {
-            subscriber::run_sink(&mut threads, &cluster, sink, &status)?;
-        }
-        status.started();
-        info!("running {} handlers and {} sinks", plan.handlers.len(), plan.sinks.len());
+    let threads = Threads::default();
+    let grounds = Grounds { threads: threads.clone(), cluster, status, stop: stop.clone() };
+    let started =
+        start(&grounds, file, workshop, loaded, candidates, (web, listener), commands, (tell, events));
+    if started.is_err() {
+        // A start that fails half-way must not leave shards behind.
+        stop.give();
     }
 
     let mut ready = false;
     while !stop.wait(Duration::from_millis(200)) {
-        if !ready && status.report().ready {
+        if !ready && grounds.status.report().ready {
             ready = true;
             info!("ready");
         }
     }
     let late = threads.join(DRAIN);
-    if let Some(server) = server
-        && let Err(error) = runtime.block_on(server)
-    {
-        warn!("the HTTP server ended badly: {error}");
-    }
     runtime.shutdown_background();
+    started?;
     if late.is_empty() {
-        if cluster.is_embedded() {
+        if grounds.cluster.is_embedded() {
             info!("stopped; the embedded broker is gone, and all that it held with it");
         } else {
             info!("drained: what was begun is committed, the rest waits in Kafka");
@@ -124,6 +131,42 @@ pub fn run(loaded: &Loaded) -> miette::Result<Ended> {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "the parts of a host, put together in this one place")]
+fn start(
+    grounds: &Grounds,
+    file: PipelineFile,
+    workshop: Workshop,
+    loaded: Loaded,
+    candidates: deployer::Candidates,
+    web: (Web, Option<std::net::TcpListener>),
+    commands: Commands,
+    (tell, events): (SyncSender<Event>, std::sync::mpsc::Receiver<Event>),
+) -> miette::Result<()> {
+    jobs::watch_broker(grounds)?;
+    let heard = tell.clone();
+    // What finds no room is looked at in a round.
+    let watch = Watch::new(move |event| drop(heard.try_send(Event::Files(event))));
+    let (handlers, sinks) = (loaded.plan.handlers.len(), loaded.plan.sinks.len());
+    let deployer =
+        Deployer::start(grounds.clone(), file, workshop, loaded, candidates, web, (watch, events))?;
+    info!("running {handlers} handlers and {sinks} sinks");
+    let deployer = Mutex::new(deployer);
+    grounds.threads.spawn("deployer".into(), &grounds.stop, move |stop| {
+        deployer.lock().unwrap_or_else(PoisonError::into_inner).run(stop);
+    })?;
+    let commands = Mutex::new(commands);
+    grounds.threads.spawn("admin".into(), &grounds.stop, move |stop| {
+        let commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
+        while !stop.given() {
+            // One that finds no room is dropped, which answers it.
+            if let Some(asked) = commands.next(GLANCE) {
+                drop(tell.try_send(Event::Asked(asked)));
+            }
+        }
+    })?;
+    Ok(())
+}
+
 fn runtime() -> miette::Result<Runtime> {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -133,27 +176,22 @@ fn runtime() -> miette::Result<Runtime> {
         .into_diagnostic()
 }
 
-fn bind(runtime: &Runtime, plan: &HttpPlan) -> miette::Result<(tokio::net::TcpListener, SocketAddr)> {
-    let listener = runtime.block_on(tokio::net::TcpListener::bind(plan.listen)).map_err(|error| {
-        miette!(
-            help = "another process has the port, perhaps another host: choose another one with `listen` in [http]; in the \
-                    pipeline that ships, by WASMILL_LISTEN",
-            "can't listen on {}: {error}",
-            plan.listen
-        )
-    })?;
-    let address = listener.local_addr().into_diagnostic()?;
-    Ok((listener, address))
-}
-
-/// Turns the first signal into a stop, and the second into the end.
-fn stop_on_signal(runtime: &Runtime, stop: &Stop) -> miette::Result<watch::Receiver<bool>> {
+/// Turns the first SIGINT or SIGTERM into a stop, the second into the end, and SIGHUP into a reload.
+fn listen_to_signals(runtime: &Runtime, stop: &Signal, tell: &SyncSender<Event>) -> miette::Result<()> {
     let _inside = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
     // Listening is enough: then a file that may not grow any further fails the write, not the process.
     let _ = signal(SignalKind::from_raw(SIGXFSZ)).into_diagnostic().wrap_err("SIGXFSZ")?;
-    let (say, stopping) = watch::channel(false);
+    let mut hang_up = signal(SignalKind::hangup()).into_diagnostic().wrap_err("SIGHUP")?;
+    let tell = tell.clone();
+    runtime.spawn(async move {
+        while hang_up.recv().await.is_some() {
+            if tell.try_send(Event::Reload).is_err() {
+                warn!("SIGHUP: too much is under way; send it again");
+            }
+        }
+    });
     let stop = stop.clone();
     runtime.spawn(async move {
         let mut next = async || {
@@ -164,9 +202,7 @@ fn stop_on_signal(runtime: &Runtime, stop: &Stop) -> miette::Result<watch::Recei
         };
         let name = next().await;
         info!("{name}: finishing what is under way (once more to leave at once)");
-        stop.stop();
-        // Nobody listens when the pipeline has no HTTP.
-        let _ = say.send(true);
+        stop.give();
         // Whoever signals a process group may reach us twice, by our parent as well.
         let first = Instant::now();
         let name = loop {
@@ -178,15 +214,10 @@ fn stop_on_signal(runtime: &Runtime, stop: &Stop) -> miette::Result<watch::Recei
         warn!("{name} again: leaving; what is not committed comes again at the next start");
         std::process::exit(1);
     });
-    Ok(stopping)
+    Ok(())
 }
 
-async fn ended(mut stopping: watch::Receiver<bool>) {
-    // An error means that the sender is gone, which is an end as well.
-    let _ = stopping.wait_for(|stopping| *stopping).await;
-}
-
-fn announce(plan: &Plan, cluster: &Cluster, listening: Option<SocketAddr>) {
+fn announce(plan: &Plan, cluster: &Cluster) {
     match plan.kafka.brokers {
         Brokers::Embedded => warn!(
             "embedded broker at {}: for trying things out. It keeps events in memory only, the newest 5 MB of \
@@ -195,26 +226,6 @@ fn announce(plan: &Plan, cluster: &Cluster, listening: Option<SocketAddr>) {
         ),
         Brokers::Addresses(_) => {
             info!("brokers {}, as instance `{}`: exactly once", cluster.bootstrap(), plan.kafka.instance);
-        }
-    }
-    if let (Some(address), Some(http)) = (listening, &plan.http) {
-        for resource in &http.resources {
-            info!("listening: http://{address}/{}", resource.name);
-        }
-        if http.resources.is_empty() {
-            info!("listening: http://{address}");
-        }
-    }
-}
-
-/// Waits for what a thread says, unless the host is stopped first.
-fn wait_for(there: &Receiver<()>, stop: &Stop) -> bool {
-    loop {
-        match there.recv_timeout(Duration::from_millis(100)) {
-            Ok(()) => return true,
-            Err(RecvTimeoutError::Disconnected) => return false,
-            Err(RecvTimeoutError::Timeout) if stop.stopped() => return false,
-            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

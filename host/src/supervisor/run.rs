@@ -1,41 +1,67 @@
-//! Runs a shard on the calling thread until it is stopped, and tells the status how it goes.
+//! Runs a shard on the calling thread until it is stopped, and tells the status how it goes. Between two turns it
+//! exchanges the handler for what was deployed meanwhile.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, info, trace, warn};
 
-use super::stop::Stop;
-use crate::event::{Failure, Handler, Now};
+use super::signal::Signal;
+use crate::event::{Failure, Handler, Now, Position};
 use crate::log::{Committer, Source};
-use crate::shard::{Fatal, Shard, Tally, Turn};
+use crate::shard::{Fatal, Identity, Shard, Tally, Turn};
 use crate::status::{ShardState, Status, SubscriberStatus};
+use crate::text::short;
 
 /// A shard that failed before is believed when it commits, or has gone this long without failing again.
 const PROOF: Duration = Duration::from_secs(30);
 
-/// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close.
-/// `doubt` says why it failed the last time: until it proves well, that is how it stands.
+/// What a shard goes on with.
+pub(super) struct Next<H> {
+    pub(super) identity: Identity,
+    pub(super) max_events: usize,
+    pub(super) stuck_after: Duration,
+    pub(super) handler: H,
+}
+
+/// Whose shard it is, and how it stands.
+pub(super) struct Place<'a> {
+    pub(super) name: &'a str,
+    pub(super) shard: u32,
+    pub(super) stuck_after: Duration,
+    /// Why it failed the last time: until it proves well, that is how it stands.
+    pub(super) doubt: Option<&'a str>,
+    pub(super) status: &'a Status,
+}
+
+/// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close. `next` is asked
+/// between two turns.
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
-    name: &str,
-    number: u32,
-    stuck_after: Duration,
-    mut doubt: Option<&str>,
-    status: &Status,
-    stop: &Stop,
+    place: Place<'_>,
+    next: &mut impl FnMut() -> Result<Option<Next<H>>, Fatal>,
+    stop: &Signal,
 ) -> Result<(), Fatal>
 where
     S: Source,
     C: Committer<Membership = S::Membership>,
     H: Handler,
 {
+    let Place { name, shard: number, mut stuck_after, mut doubt, status } = place;
     let started = Instant::now();
     let now = || Now { monotonic: started.elapsed(), wall_ms: wall_ms() };
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
-    while !stop.stopped() {
+    while !stop.given() {
+        if let Some(Next { identity, max_events, stuck_after: longer, handler }) = next()? {
+            shard.exchange(identity, max_events, handler);
+            stuck_after = longer;
+        }
         match shard.turn(&now)? {
             Turn::Went(tally) => {
+                if tally.committed {
+                    trace!(handler = %name, shard = number, events = tally.events, "committed");
+                }
+                begun(name, number, shard.digest(), &tally.begun, status);
                 // A turn without events proves nothing: librdkafka waits for a broker in silence.
                 if tally.events > 0 && last_refusal.take().is_some() {
                     info!(handler = %name, shard = number, "goes on");
@@ -74,6 +100,26 @@ where
         }
     }
     Ok(())
+}
+
+/// Says where a version has begun.
+fn begun(name: &str, shard: u32, digest: &str, begun: &[Position], status: &Status) {
+    if begun.is_empty() {
+        return;
+    }
+    let places: Vec<String> = begun.iter().map(Position::to_string).collect();
+    info!(handler = %name, shard, digest = short(digest), "runs from {}", places.join(", "));
+    status.update(name, |s| {
+        // Another one may have been deployed by now.
+        if s.digest == digest {
+            for position in begun {
+                s.version
+                    .first_offsets
+                    .entry(position.topic_partition().to_string())
+                    .or_insert(position.offset);
+            }
+        }
+    });
 }
 
 fn count(status: &mut SubscriberStatus, tally: Tally) {

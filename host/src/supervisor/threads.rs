@@ -1,39 +1,40 @@
-//! The threads of a running host: each ends by one [`Stop`], all are joined under one deadline, and a bug in
+//! The threads of a running host: each ends by a [`Signal`], all are joined under one deadline, and a bug in
 //! one costs that one a new start, not the process its life.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use miette::{IntoDiagnostic, WrapErr};
 use tracing::error;
 
-use super::stop::Stop;
+use super::signal::Signal;
 
 /// Before a thread that panicked starts over.
 const AGAIN: Duration = Duration::from_secs(1);
 
-pub(super) struct Threads {
-    stop: Stop,
-    running: Vec<(String, JoinHandle<()>)>,
-    /// The names of threads that have ended; they wait in here to be joined.
-    ended: (SyncSender<String>, Receiver<String>),
+/// Cheap to clone: a thread may start others.
+#[derive(Clone, Default)]
+pub(super) struct Threads(Arc<Mutex<Vec<Running>>>);
+
+struct Running {
+    name: String,
+    ended: Signal,
+    thread: JoinHandle<()>,
 }
 
 impl Threads {
-    pub(super) fn new(stop: Stop) -> Self {
-        Self { stop, running: Vec::new(), ended: sync_channel(0) }
-    }
-
-    /// Runs `body` on a thread of its own, again and again if it panics. It returns when `stop` says so, or
-    /// before.
+    /// Runs `body` on a thread of its own, again and again if it panics. It returns when `stop` is given, or
+    /// before. What comes back is given when the thread has ended.
     pub(super) fn spawn(
-        &mut self,
+        &self,
         name: String,
-        body: impl Fn(&Stop) + Send + 'static,
-    ) -> miette::Result<()> {
-        let (stop, ended, its_name) = (self.stop.clone(), self.ended.0.clone(), name.clone());
+        stop: &Signal,
+        body: impl Fn(&Signal) + Send + 'static,
+    ) -> miette::Result<Signal> {
+        let (stop, ended, its_name) = (stop.clone(), Signal::default(), name.clone());
+        let over = ended.clone();
         let thread = thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
@@ -43,43 +44,41 @@ impl Threads {
                         break;
                     }
                 }
-                // After the deadline nobody waits for it.
-                let _ = ended.send(its_name);
+                // What the thread owned is gone by then.
+                drop(body);
+                over.give();
             })
             .into_diagnostic()
             .wrap_err_with(|| format!("can't start the thread `{name}`"))?;
-        self.running.push((name, thread));
-        Ok(())
+        let mut running = self.lock();
+        running.retain(|thread| !thread.ended.given());
+        running.push(Running { name, ended: ended.clone(), thread });
+        Ok(ended)
     }
 
     /// Waits for all threads to end, at most this long; gives the names of those that did not.
-    pub(super) fn join(&mut self, within: Duration) -> Vec<String> {
+    pub(super) fn join(&self, within: Duration) -> Vec<String> {
         let deadline = Instant::now() + within;
-        while !self.running.is_empty() {
-            match self.ended.1.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(name) => {
-                    let (over, running): (Vec<_>, _) =
-                        self.running.drain(..).partition(|(running, _)| *running == name);
-                    self.running = running;
-                    for (_, thread) in over {
-                        // Panics were caught inside.
-                        let _ = thread.join();
-                    }
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
-                    return self.running.drain(..).map(|(name, _)| name).collect();
-                }
+        let mut late = Vec::new();
+        // One that ends may have started others before.
+        while let Some(Running { name, ended, thread }) = self.next() {
+            if ended.wait(deadline.saturating_duration_since(Instant::now())) {
+                // Panics were caught inside.
+                let _ = thread.join();
+            } else {
+                late.push(name);
             }
         }
-        Vec::new()
+        late
     }
-}
 
-/// A start that fails half-way must not leave shards behind.
-impl Drop for Threads {
-    fn drop(&mut self) {
-        self.stop.stop();
-        self.join(super::DRAIN);
+    fn next(&self) -> Option<Running> {
+        self.lock().pop()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Running>> {
+        // Plain data: a panic in between leaves nothing half-done that matters.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -91,19 +90,17 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
 
     #[test]
     fn a_thread_that_panics_starts_over() {
-        let stop = Stop::default();
-        let mut threads = Threads::new(stop.clone());
+        let (threads, stop) = (Threads::default(), Signal::default());
         let starts = Arc::new(AtomicU32::new(0));
         let counted = starts.clone();
         threads
-            .spawn("clumsy".into(), move |_| {
+            .spawn("clumsy".into(), &stop, move |_| {
                 assert!(counted.fetch_add(1, Ordering::Relaxed) > 0, "the first time");
             })
             .unwrap();
@@ -113,14 +110,13 @@ mod tests {
 
     #[test]
     fn a_thread_that_does_not_end_is_named_after_the_deadline() {
-        let stop = Stop::default();
-        let mut threads = Threads::new(stop.clone());
-        threads.spawn("quick".into(), |_| {}).unwrap();
-        let released = Stop::default();
+        let (threads, stop) = (Threads::default(), Signal::default());
+        threads.spawn("quick".into(), &stop, |_| {}).unwrap();
+        let released = Signal::default();
         let held = released.clone();
-        threads.spawn("stuck".into(), move |_| assert!(held.wait(Duration::from_secs(60)))).unwrap();
-        stop.stop();
+        threads.spawn("stuck".into(), &stop, move |_| assert!(held.wait(Duration::from_secs(60)))).unwrap();
+        stop.give();
         assert_eq!(threads.join(Duration::from_millis(200)), ["stuck"]);
-        released.stop();
+        released.give();
     }
 }

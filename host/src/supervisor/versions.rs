@@ -1,25 +1,14 @@
-//! The components of a plan, compiled and linked, or every reason why not.
-
-use std::collections::BTreeMap;
-use std::sync::Arc;
+//! Whether the components of a plan can be run, or every reason why not; and the engine that they run on.
 
 use miette::Diagnostic;
 use thiserror::Error;
 
 use crate::config::plan::HandlerPlan;
 use crate::config::{Loaded, Places, Problem};
-use crate::guest::{Engine, EngineError, EngineLimits, LoadError, Version};
+use crate::guest::{CodeCache, ComponentFile, Engine, EngineError, EngineLimits, LoadError, Version};
 
-/// One version for each handler of the plan.
-pub struct Versions(BTreeMap<Arc<str>, Version>);
-
-impl Versions {
-    /// # Panics
-    /// If the handler is not one of the plan that was loaded.
-    pub(super) fn get(&self, handler: &str) -> &Version {
-        &self.0[handler]
-    }
-}
+/// Handlers are added while the host runs.
+const LEAST_INSTANCES: u32 = 16;
 
 #[derive(Debug, Error, Diagnostic)]
 pub enum VersionErrors {
@@ -31,34 +20,30 @@ pub enum VersionErrors {
     Components(#[related] Vec<Problem>),
 }
 
-/// Compiles and links every component of the plan, on an engine with room for all its shards.
-pub fn load_versions(loaded: &Loaded) -> Result<Versions, VersionErrors> {
-    load_components(&loaded.plan.handlers, &loaded.places)
+/// Whether every component of the plan can be run.
+pub fn check_versions(loaded: &Loaded) -> Result<(), VersionErrors> {
+    check_components(&loaded.plan.handlers, &loaded.places)
 }
 
-/// [`load_versions`] of some handlers.
-pub fn load_components(handlers: &[HandlerPlan], places: &Places) -> Result<Versions, VersionErrors> {
-    let shards: u32 = handlers.iter().map(|handler| handler.shards).sum();
-    let memory = handlers.iter().map(|handler| handler.limits.memory).max().unwrap_or(0);
-    let engine = Engine::new(EngineLimits { instances: shards.max(1), memory })?;
-    let mut versions = BTreeMap::new();
-    let mut problems = Vec::new();
-    for handler in handlers {
-        match load(&engine, handler) {
-            Ok(version) => {
-                versions.insert(handler.name.clone(), version);
-            }
-            Err(error) => problems.push(places.component(&handler.name, &error)),
-        }
-    }
+/// [`check_versions`] of some handlers.
+pub fn check_components(handlers: &[HandlerPlan], places: &Places) -> Result<(), VersionErrors> {
+    let engine = engine_for(handlers)?;
+    let check = |handler: &HandlerPlan| -> Result<(), LoadError> {
+        let file = ComponentFile::read(&handler.component)?;
+        Version::compile(&engine, &file, handler, &CodeCache::none()).map(drop)
+    };
+    let mut problems: Vec<Problem> = handlers
+        .iter()
+        .filter_map(|handler| check(handler).err().map(|error| places.component(&handler.name, &error)))
+        .collect();
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-    if problems.is_empty() { Ok(Versions(versions)) } else { Err(VersionErrors::Components(problems)) }
+    if problems.is_empty() { Ok(()) } else { Err(VersionErrors::Components(problems)) }
 }
 
-fn load(engine: &Engine, handler: &HandlerPlan) -> Result<Version, LoadError> {
-    let version = Version::load(engine, &handler.component)?;
-    version.fits(handler.limits.memory)?;
-    Ok(version)
+/// An engine with room for all shards of these handlers, and for some more.
+pub(super) fn engine_for(handlers: &[HandlerPlan]) -> Result<Engine, EngineError> {
+    let shards: u32 = handlers.iter().map(|handler| handler.shards).sum();
+    Engine::new(EngineLimits { instances: shards.saturating_mul(2).max(LEAST_INSTANCES) })
 }
 
 #[cfg(test)]
@@ -84,7 +69,7 @@ mod tests {
         std::fs::write(&file, &toml).unwrap();
 
         let loaded = config::load(&file, &Overrides::default()).unwrap();
-        let Err(VersionErrors::Components(problems)) = load_versions(&loaded) else {
+        let Err(VersionErrors::Components(problems)) = check_versions(&loaded) else {
             panic!("none of these can be run")
         };
         let told: Vec<(usize, &str)> = problems

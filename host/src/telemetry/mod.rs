@@ -13,6 +13,16 @@ pub enum LogFormat {
     Json,
 }
 
+impl LogFormat {
+    /// As the command line has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
 /// Starts logging for the whole process; call it once. Logs `level` and up; `WASMILL_LOG` chooses otherwise,
 /// in the syntax of `tracing_subscriber::EnvFilter` (`debug`, `wasmill::log=debug,info`).
 pub fn init(format: LogFormat, level: &str) {

@@ -1,0 +1,90 @@
+//! `wasmill rollback`: has the running host go back to an earlier version of a handler.
+
+use std::process::ExitCode;
+
+use hyper::Method;
+use miette::{IntoDiagnostic, WrapErr};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::host::{self, Host};
+use super::pipeline::Pipeline;
+use crate::text::one_line;
+
+/// Goes back to an earlier version of a handler, in the running host and without a pause.
+///
+/// What is under way ends with the version that runs now, and the next events go to the earlier one. That one holds
+/// until the component's file changes. Exits with 1 when the host refuses, and says why.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasmill rollback format
+  wasmill rollback format 3fa4c1
+  WASMILL_ADMIN_TOKEN=… wasmill rollback format --url http://10.0.0.7:8080 --json
+
+`wasmill versions` lists the digests. A host on another machine obeys only with its token: WASMILL_ADMIN_TOKEN, as it
+was started with.")]
+pub(super) struct Args {
+    /// The handler, as pipeline.toml names it.
+    handler: String,
+
+    /// How the version's digest begins; by default the version before the one that runs.
+    #[arg(value_parser = digest)]
+    digest: Option<String>,
+
+    /// Where the host listens; by default where the pipeline says.
+    #[arg(long, value_parser = host::url)]
+    url: Option<String>,
+
+    /// Prints the host's answer, one JSON object, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Deserialize)]
+struct RolledBack {
+    handler: String,
+    from: String,
+    to: String,
+}
+
+pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let body = args.digest.as_ref().map_or_else(|| json!({}), |digest| json!({ "to": digest }));
+    let answer = runtime.block_on(async {
+        let host = Host::to_command(args.url.as_deref(), pipeline).await?;
+        host.command(Method::POST, &host::of_handler(&args.handler, "rollback"), &body).await
+    })?;
+    if args.json {
+        answer!("{}", serde_json::to_string_pretty(&answer).into_diagnostic()?);
+    } else {
+        let RolledBack { handler, from, to } = serde_json::from_value(answer)
+            .into_diagnostic()
+            .wrap_err("it went back, and said so in a form that this wasmill doesn't know")?;
+        let (from, to) = (host::short(&from), host::short(&to));
+        answer!("{}: {from} → {to}, holds until its file changes", one_line(&handler));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn digest(text: &str) -> Result<String, String> {
+    let digest = text.to_ascii_lowercase();
+    if (1..=64).contains(&digest.len()) && digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+        Ok(digest)
+    } else {
+        Err("give the first hex digits of a digest, as `wasmill versions` lists them".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_digest_may_be_cut_short_and_nothing_else() {
+        assert_eq!(digest("3FA4c1"), Ok("3fa4c1".into()));
+        for wrong in ["", "latest", "3fa4c1…", &"a".repeat(65)] {
+            assert!(digest(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! From a component's file to a version that could be put to work.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::super::history::History;
+use super::super::state_folder::StateFolder;
+use super::super::versions::{VersionErrors, engine_for};
+use crate::config::plan::{HandlerPlan, Plan};
+use crate::config::{Loaded, Problem};
+use crate::guest::{CodeCache, Compiled, ComponentFile, Engine, LoadError, Version};
+use crate::text::short;
+
+/// Compiles, and knows the versions that were.
+pub(in super::super) struct Workshop {
+    engine: Engine,
+    code: CodeCache,
+    state: StateFolder,
+    /// Names the folder of the histories.
+    plan: Plan,
+    histories: BTreeMap<Arc<str>, History>,
+}
+
+/// Not yet at work.
+pub(in super::super) struct Candidate {
+    pub(super) version: Version,
+    pub(super) compiled: Compiled,
+    /// The digest of its handler's file.
+    pub(super) file: Arc<str>,
+    /// The component, if that is the file itself, and not what runs instead of it.
+    pub(super) loaded: Option<ComponentFile>,
+}
+
+/// By handler.
+pub(in super::super) type Candidates = BTreeMap<Arc<str>, Candidate>;
+
+impl Workshop {
+    pub(in super::super) fn new(plan: &Plan, state: StateFolder) -> Result<Self, VersionErrors> {
+        let (engine, code) = (engine_for(&plan.handlers)?, state.code());
+        Ok(Self { engine, code, state, plan: plan.clone(), histories: BTreeMap::new() })
+    }
+
+    /// A candidate for each handler of a first plan, or everything that is wrong.
+    pub(in super::super) fn candidates(&mut self, loaded: &Loaded) -> Result<Candidates, VersionErrors> {
+        let mut found = Candidates::new();
+        let mut problems: Vec<Problem> = Vec::new();
+        for handler in &loaded.plan.handlers {
+            match self.candidate(handler) {
+                Ok(candidate) => drop(found.insert(handler.name.clone(), candidate)),
+                Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
+            }
+        }
+        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        if problems.is_empty() { Ok(found) } else { Err(VersionErrors::Components(problems)) }
+    }
+
+    /// What the handler's file holds, or what a rollback has put in its place.
+    pub(super) fn candidate(&mut self, plan: &HandlerPlan) -> Result<Candidate, LoadError> {
+        let file = ComponentFile::read(&plan.component)?;
+        if let Some(held) = self.history(plan).held().filter(|held| held.instead_of == file.digest).cloned() {
+            match self.kept(plan, &held.digest) {
+                Ok((version, compiled)) => {
+                    let (handler, runs, instead) = (&*plan.name, short(&held.digest), short(&file.digest));
+                    warn!(
+                        handler,
+                        "rolled back: {runs} runs instead of its file, {instead}, until that changes"
+                    );
+                    return Ok(Candidate { version, compiled, file: file.digest, loaded: None });
+                }
+                Err(error) => warn!(
+                    handler = &*plan.name,
+                    "the version that it was rolled back to can't run, so its file does: {error}"
+                ),
+            }
+        }
+        let (version, compiled) = self.compile(&file, plan)?;
+        Ok(Candidate { version, compiled, file: file.digest.clone(), loaded: Some(file) })
+    }
+
+    /// A version that was kept.
+    pub(super) fn kept(
+        &mut self,
+        plan: &HandlerPlan,
+        digest: &Arc<str>,
+    ) -> Result<(Version, Compiled), String> {
+        let bytes = self.history(plan).component(digest)?.to_vec();
+        let file = ComponentFile { path: plan.component.clone(), bytes, digest: digest.clone() };
+        self.compile(&file, plan).map_err(|error| error.to_string())
+    }
+
+    pub(super) fn compile(
+        &self,
+        file: &ComponentFile,
+        plan: &HandlerPlan,
+    ) -> Result<(Version, Compiled), LoadError> {
+        Version::compile(&self.engine, file, plan, &self.code)
+    }
+
+    /// Makes room for the shards of a plan. Versions that run go on with the engine that they have.
+    pub(super) fn make_room(&mut self, plan: &Plan) -> Result<(), VersionErrors> {
+        let shards: u32 = plan.handlers.iter().map(|handler| handler.shards).sum();
+        if shards > self.engine.instances() {
+            self.engine = engine_for(&plan.handlers)?;
+        }
+        Ok(())
+    }
+
+    /// A candidate was put to work.
+    pub(super) fn remember(&mut self, plan: &HandlerPlan, candidate: &Candidate) {
+        let keep = plan.keep;
+        if let Some(file) = &candidate.loaded {
+            self.history(plan).loaded(&file.digest, &file.bytes, keep);
+        }
+    }
+
+    pub(super) fn history(&mut self, plan: &HandlerPlan) -> &mut History {
+        let folder = || self.state.versions(&self.plan, &plan.name);
+        self.histories.entry(plan.name.clone()).or_insert_with(|| History::open(folder()))
+    }
+}

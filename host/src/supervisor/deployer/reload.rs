@@ -1,0 +1,150 @@
+//! pipeline.toml has changed: all of it is put to work, or nothing.
+
+use std::collections::BTreeSet;
+use std::net::TcpListener;
+use std::path::PathBuf;
+
+use tracing::{error, info, warn};
+
+use super::Deployer;
+use super::candidate::{Candidate, Candidates};
+use crate::config::plan::HandlerPlan;
+use crate::config::{Change, ConfigErrors, Effect, Loaded, Problem, changes};
+use crate::guest::LoadError;
+
+/// What a reload would do.
+pub(super) struct Reload {
+    pub(super) loaded: Loaded,
+    pub(super) changes: Vec<Change>,
+    pub(super) candidates: Candidates,
+    listener: Option<TcpListener>,
+}
+
+/// Why it can't be done, and which files may mend that.
+pub(super) struct Refusal {
+    pub(super) problems: Vec<Problem>,
+    files: BTreeSet<PathBuf>,
+}
+
+impl Deployer {
+    /// Reads pipeline.toml and puts it to work; an error was told already.
+    pub(super) fn reload(&mut self) -> Result<Vec<Change>, Vec<String>> {
+        match self.file.load().map_err(Into::into).and_then(|loaded| self.judge(loaded)) {
+            Ok(Reload { loaded, changes, candidates, listener }) => {
+                for warning in &loaded.warnings {
+                    warn!("{}", warning.line());
+                }
+                for change in &changes {
+                    info!("pipeline.toml: {change}");
+                }
+                if changes.is_empty() {
+                    info!("pipeline.toml: nothing has changed");
+                }
+                self.loaded = loaded;
+                self.awaited.clear();
+                if let Err(failed) = self.put_to_work(candidates, listener) {
+                    // Threads, mostly, of which the system has no more.
+                    let line = format!("pipeline.toml is only partly at work: {failed}; SIGHUP tries again");
+                    error!("{line}");
+                    self.grounds.status.config_refused(&line);
+                    return Err(vec![line]);
+                }
+                self.grounds.status.config_loaded();
+                self.retry_refused();
+                Ok(changes)
+            }
+            Err(Refusal { problems, files }) => {
+                let lines: Vec<String> = problems.iter().map(Problem::line).collect();
+                for line in &lines {
+                    error!("{line}");
+                }
+                error!("pipeline.toml is refused: everything goes on as it was, until that is mended");
+                self.grounds.status.config_refused(&lines.join("\n"));
+                self.awaited = files;
+                self.watch_files();
+                Err(lines)
+            }
+        }
+    }
+
+    /// Everything that can be wrong with a plan for this host is found here. Changes nothing.
+    pub(super) fn judge(&mut self, loaded: Loaded) -> Result<Reload, Refusal> {
+        let changes = changes(&self.loaded.plan, &loaded.plan);
+        let mut problems: Vec<Problem> = changes
+            .iter()
+            .filter(|change| change.effect == Effect::NeedsRestart)
+            .map(|change| {
+                let message = format!("`{}` can't change while the host runs", change.subject);
+                loaded.places.subject(
+                    &change.subject,
+                    message,
+                    "undo this change, or restart the host".into(),
+                )
+            })
+            .collect();
+        if let Err(error) = self.workshop.make_room(&loaded.plan) {
+            problems.push(loaded.places.subject("handlers", error.to_string(), "take fewer shards".into()));
+        }
+        let mut candidates = Candidates::new();
+        for handler in &loaded.plan.handlers {
+            match self.candidate(handler) {
+                Ok(None) => {}
+                Ok(Some(candidate)) => drop(candidates.insert(handler.name.clone(), candidate)),
+                Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
+            }
+        }
+        let listener = self.web.bind(loaded.plan.http.as_ref()).unwrap_or_else(|message| {
+            let help = "another process has the port, perhaps: choose another one".into();
+            problems.push(loaded.places.subject("http.listen", message, help));
+            None
+        });
+        if problems.is_empty() {
+            return Ok(Reload { loaded, changes, candidates, listener });
+        }
+        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+        let components = loaded.plan.handlers.iter().map(|handler| handler.component.clone());
+        let files = loaded.files.iter().cloned().chain(components).collect();
+        Err(Refusal { problems, files })
+    }
+
+    /// A version for a handler that has none yet, or that the one which runs doesn't fit any more; what runs may go on
+    /// where the file is no better.
+    fn candidate(&mut self, plan: &HandlerPlan) -> Result<Option<Candidate>, LoadError> {
+        let Some(handler) = self.handlers.get(&plan.name) else {
+            return self.workshop.candidate(plan).map(Some);
+        };
+        let before = &handler.plan;
+        let fits = before.component == plan.component
+            && before.allow == plan.allow
+            && before.sha256 == plan.sha256
+            && before.limits.memory <= plan.limits.memory;
+        if fits {
+            return Ok(None);
+        }
+        let same_file = before.component == plan.component;
+        let (digest, file) = (handler.version.digest().clone(), handler.file.clone());
+        let error = match self.workshop.candidate(plan) {
+            Ok(candidate) => return Ok(Some(candidate)),
+            Err(error) => error,
+        };
+        match self.workshop.kept(plan, &digest) {
+            Ok((version, compiled)) if same_file => {
+                Ok(Some(Candidate { version, compiled, file, loaded: None }))
+            }
+            Ok(_) | Err(_) => Err(error),
+        }
+    }
+
+    /// What was refused may pass under the new plan.
+    fn retry_refused(&mut self) {
+        let refused = self.handlers.values().filter(|handler| handler.refused);
+        let components: BTreeSet<PathBuf> = refused.map(|handler| handler.plan.component.clone()).collect();
+        components.iter().for_each(|component| self.look_at(component));
+    }
+}
+
+impl From<ConfigErrors> for Refusal {
+    fn from(errors: ConfigErrors) -> Self {
+        Self { problems: errors.errors, files: errors.files.iter().cloned().collect() }
+    }
+}

@@ -1,0 +1,98 @@
+//! How a host's threads learn that something is over: that it is time to end, or that another one has ended.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+/// Given once, seen by everyone who holds a clone. What is given to a signal is given to those that came from it.
+#[derive(Clone)]
+pub(super) struct Signal(Arc<Inner>);
+
+struct Inner {
+    state: Mutex<State>,
+    /// For threads that wait; the channel is for tasks.
+    changed: Condvar,
+    told: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+struct State {
+    given: bool,
+    children: Vec<Weak<Inner>>,
+}
+
+impl Default for Signal {
+    fn default() -> Self {
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        Self(Arc::new(Inner { state, changed, told: watch::Sender::new(false) }))
+    }
+}
+
+impl Signal {
+    /// One that is given alone, or with this one.
+    pub(super) fn child(&self) -> Self {
+        let child = Self::default();
+        let mut state = self.lock();
+        state.children.retain(|child| child.strong_count() > 0);
+        state.children.push(Arc::downgrade(&child.0));
+        if state.given {
+            child.give();
+        }
+        drop(state);
+        child
+    }
+
+    pub(super) fn give(&self) {
+        let mut state = self.lock();
+        state.given = true;
+        let children = std::mem::take(&mut state.children);
+        drop(state);
+        self.0.told.send_replace(true);
+        self.0.changed.notify_all();
+        for child in children.iter().filter_map(Weak::upgrade) {
+            Self(child).give();
+        }
+    }
+
+    pub(super) fn given(&self) -> bool {
+        self.lock().given
+    }
+
+    /// Waits until it is given, or `timeout` is over; tells which.
+    pub(super) fn wait(&self, timeout: Duration) -> bool {
+        let (state, _) = self
+            .0
+            .changed
+            .wait_timeout_while(self.lock(), timeout, |state| !state.given)
+            .unwrap_or_else(PoisonError::into_inner);
+        state.given
+    }
+
+    /// Completes when it is given.
+    pub(super) async fn come(self) {
+        let mut told = self.0.told.subscribe();
+        // Fails only when the sender is gone, and `self` holds it.
+        let _ = told.wait_for(|given| *given).await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_is_given_to_those_that_came_from_it_and_to_no_others() {
+        let root = Signal::default();
+        let (one, other) = (root.child(), root.child());
+        one.give();
+        assert!(one.given() && !other.given() && !root.given());
+        root.give();
+        assert!(other.given() && root.child().given());
+        assert!(root.wait(Duration::from_secs(60)));
+    }
+}

@@ -1,0 +1,193 @@
+//! Which of some files have changed, and are whole again.
+//!
+//! The folders are watched, not the files: editors and deployments put new files in the place of old ones. What is
+//! heard says only when to look. Looking is a stat(2) of each file, through all symbolic links (a Kubernetes ConfigMap
+//! is a chain of them), and once in a while it is done unasked, for file systems that tell nothing and for events
+//! that were lost.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use tracing::{debug, warn};
+
+/// A file is taken for whole when it has stayed as it is for this long.
+const SETTLED: Duration = Duration::from_millis(40);
+/// One that is being written: unless its writer closes it before. A stalled copy is waited for that long.
+const UNCLOSED: Duration = Duration::from_secs(10);
+/// One that is missing: most of them are being replaced.
+const MISSING: Duration = Duration::from_secs(1);
+/// Between two looks that nobody asked for.
+const ROUND: Duration = Duration::from_secs(2);
+
+pub(super) struct Watch {
+    /// `None` where the system has no more watches to give: then the rounds have to do.
+    watcher: Option<RecommendedWatcher>,
+    folders: BTreeSet<PathBuf>,
+    files: BTreeMap<PathBuf, File>,
+    /// Files that were written to and not closed, as events name them.
+    open: HashMap<PathBuf, Instant>,
+    round: Instant,
+}
+
+struct File {
+    /// As it was when its owner last heard of it.
+    known: State,
+    /// As it is since when, if that is another state.
+    changed: Option<(State, Instant)>,
+}
+
+/// What tells one content of a path from another without reading it; `None` when there is no file.
+type State = Option<Stat>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Watch {
+    /// `heard` is called on a thread of the watcher's with what it hears; that is given back to [`hear`](Self::hear).
+    pub(super) fn new(heard: impl Fn(notify::Event) + Send + 'static) -> Self {
+        let handler = move |event: notify::Result<notify::Event>| match event {
+            Ok(event) => heard(event),
+            Err(error) => debug!("the file watcher: {error}"),
+        };
+        let watcher = notify::recommended_watcher(handler)
+            .inspect_err(|error| {
+                warn!("files can't be watched ({error}): looking every {} s instead", ROUND.as_secs())
+            })
+            .ok();
+        let (folders, files, open) = (BTreeSet::new(), BTreeMap::new(), HashMap::new());
+        Self { watcher, folders, files, open, round: Instant::now() }
+    }
+
+    /// Watches these files and no others. One that is new here counts as known as it is now.
+    pub(super) fn follow(&mut self, files: &BTreeSet<PathBuf>) {
+        self.files.retain(|path, _| files.contains(path));
+        for path in files {
+            self.files.entry(path.clone()).or_insert_with(|| File { known: state(path), changed: None });
+        }
+        self.watch_folders();
+    }
+
+    /// What the watcher heard; tells whether it is worth a look.
+    pub(super) fn hear(&mut self, event: &notify::Event) -> bool {
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
+                self.open.retain(|path, _| !event.paths.contains(path));
+                if let EventKind::Remove(_) = event.kind {
+                    self.folders.retain(|folder| !event.paths.contains(folder));
+                }
+                true
+            }
+            EventKind::Modify(ModifyKind::Data(_)) => {
+                let now = Instant::now();
+                self.open.extend(event.paths.iter().map(|path| (path.clone(), now)));
+                true
+            }
+            EventKind::Modify(ModifyKind::Name(_)) => {
+                self.open.retain(|path, _| !event.paths.contains(path));
+                true
+            }
+            EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => true,
+            // Whoever reads a file opens it: so do we.
+            EventKind::Access(_) => false,
+        }
+    }
+
+    /// How long until a look is due.
+    pub(super) fn due(&self) -> Duration {
+        let whole = |(path, file): (&PathBuf, &File)| {
+            file.changed.map(|(state, since)| since + quiet(path, state, &self.open))
+        };
+        let next = self.files.iter().filter_map(whole).chain([self.round + ROUND]).min();
+        next.map_or(ROUND, |next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Looks at all files; gives those that have another content, perhaps, and are whole.
+    pub(super) fn look(&mut self) -> Vec<PathBuf> {
+        let now = Instant::now();
+        if now.duration_since(self.round) >= ROUND {
+            self.round = now;
+            self.open.retain(|_, since| now.duration_since(*since) < UNCLOSED);
+            self.watch_folders();
+        }
+        let mut settled = Vec::new();
+        for (path, file) in &mut self.files {
+            let is = state(path);
+            if is == file.known {
+                file.changed = None;
+                continue;
+            }
+            match file.changed {
+                Some((was, since)) if was == is => {
+                    if now.duration_since(since) >= quiet(path, is, &self.open) {
+                        file.known = is;
+                        file.changed = None;
+                        settled.push(path.clone());
+                    }
+                }
+                Some(_) | None => file.changed = Some((is, now)),
+            }
+        }
+        settled
+    }
+
+    /// The folders of the files, and of what they link to.
+    fn watch_folders(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let of = |path: &Path| path.parent().map(Path::to_path_buf);
+        let paths = self.files.keys();
+        let wanted: BTreeSet<PathBuf> = paths
+            .flat_map(|path| [of(path), path.canonicalize().ok().and_then(|path| of(&path))])
+            .flatten()
+            .collect();
+        for folder in self.folders.difference(&wanted) {
+            // It may be gone.
+            let _ = watcher.unwatch(folder);
+        }
+        let mut watched: BTreeSet<PathBuf> = self.folders.intersection(&wanted).cloned().collect();
+        for folder in wanted.difference(&self.folders) {
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(watched.insert(folder.clone())),
+                // The rounds look there, and try this again.
+                Err(error) => debug!("{} is not watched: {error}", folder.display()),
+            }
+        }
+        self.folders = watched;
+    }
+}
+
+/// How long a file must stay as it is.
+fn quiet(path: &Path, state: State, open: &HashMap<PathBuf, Instant>) -> Duration {
+    match state {
+        None => MISSING,
+        Some(_) if is_open(path, open) => UNCLOSED,
+        // Made, and not written yet.
+        Some(stat) if stat.bytes == 0 => MISSING,
+        Some(_) => SETTLED,
+    }
+}
+
+fn is_open(path: &Path, open: &HashMap<PathBuf, Instant>) -> bool {
+    open.contains_key(path) || path.canonicalize().is_ok_and(|path| open.contains_key(&path))
+}
+
+fn state(path: &Path) -> State {
+    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    Some(Stat {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        bytes: metadata.len(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
