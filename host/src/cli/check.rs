@@ -1,5 +1,7 @@
 //! `wasmill check`: everything that is wrong with a pipeline, without running it or reaching a broker.
 
+mod diff;
+
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -13,6 +15,7 @@ use crate::config::Problem;
 use crate::config::plan::{Brokers, MailPlan, Plan};
 use crate::supervisor::{VersionErrors, check_versions};
 
+use super::host;
 use super::pipeline::{Pipeline, with_components};
 use crate::text::count;
 
@@ -24,14 +27,27 @@ use crate::text::count;
 #[command(after_help = "\
 Examples:
   wasmill check
-  wasmill check --config shop/pipeline.toml --json")]
+  wasmill check --config shop/pipeline.toml --json
+  wasmill check --config new.toml --diff        what the running host would do about new.toml")]
 pub(super) struct Args {
+    /// Prints instead what the running host would do if pipeline.toml became this file: it judges by its own
+    /// environment and components. Exits with 1 when it would refuse.
+    #[arg(long)]
+    diff: bool,
+
+    /// Where the host listens; by default where the pipeline says.
+    #[arg(long, value_parser = host::url, requires = "diff")]
+    url: Option<String>,
+
     /// Prints one JSON object, on stdout.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
+    if args.diff {
+        return diff::run(pipeline, args.url.as_deref(), args.json);
+    }
     let (plan, errors, warnings) = match pipeline.judge() {
         Ok(loaded) => {
             let errors = match check_versions(&loaded) {

@@ -2,15 +2,19 @@
 //!
 //! The one judgement of that: the supervisor acts by it, its log tells it, `check --diff` shows it.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::plan::{HandlerPlan, HttpPlan, Plan, ResourcePlan, SinkPlan};
 
+/// As pipeline.toml names them.
+type Keys = Vec<Cow<'static, str>>;
+
 /// One difference.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Change {
     /// As in pipeline.toml: `handlers.NAME`, `http`, …
     pub subject: String,
@@ -19,17 +23,17 @@ pub struct Change {
     pub effect: Effect,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", tag = "change", content = "keys")]
 pub enum Kind {
     Added,
     Removed,
     /// These keys of it.
-    Changed(Vec<&'static str>),
+    Changed(Keys),
 }
 
 /// What a running host does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// Starts it.
@@ -99,7 +103,7 @@ pub fn joins_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
     old.group != new.group || old.subscribe != new.subscribe
 }
 
-fn handler(old: &HandlerPlan, new: &HandlerPlan) -> (Vec<&'static str>, Effect) {
+fn handler(old: &HandlerPlan, new: &HandlerPlan) -> (Keys, Effect) {
     let keys = differing([
         ("component", old.component != new.component),
         ("subscribe", old.subscribe != new.subscribe),
@@ -121,7 +125,7 @@ fn handler(old: &HandlerPlan, new: &HandlerPlan) -> (Vec<&'static str>, Effect) 
     (keys, effect)
 }
 
-fn sink(old: &SinkPlan, new: &SinkPlan) -> (Vec<&'static str>, Effect) {
+fn sink(old: &SinkPlan, new: &SinkPlan) -> (Keys, Effect) {
     let keys = differing([
         ("subscribe", old.subscribe != new.subscribe),
         ("receipts", old.receipts != new.receipts),
@@ -144,7 +148,7 @@ fn http(found: &mut Vec<Change>, old: Option<&HttpPlan>, new: Option<&HttpPlan>)
         (Some(old), Some(new)) => (old, new),
     };
     if old.listen != new.listen {
-        found.push(changed("http", vec!["listen"], Effect::Listens));
+        found.push(changed("http", vec!["listen".into()], Effect::Listens));
     }
     let keys = differing([
         ("body_limit", old.body_limit != new.body_limit),
@@ -158,7 +162,7 @@ fn http(found: &mut Vec<Change>, old: Option<&HttpPlan>, new: Option<&HttpPlan>)
     each(found, "http.resources", of, |r| &r.name, Effect::NextRequest, resource);
 }
 
-fn resource(old: &ResourcePlan, new: &ResourcePlan) -> (Vec<&'static str>, Effect) {
+fn resource(old: &ResourcePlan, new: &ResourcePlan) -> (Keys, Effect) {
     let keys = differing([
         ("topic", old.topic != new.topic),
         ("key", old.key != new.key),
@@ -176,7 +180,7 @@ fn each<'a, T: PartialEq, N: AsRef<str> + 'a>(
     (old, new): (&'a [T], &'a [T]),
     name: impl Fn(&'a T) -> &'a N,
     starts: Effect,
-    compare: impl Fn(&T, &T) -> (Vec<&'static str>, Effect),
+    compare: impl Fn(&T, &T) -> (Keys, Effect),
 ) {
     let names: BTreeSet<&str> = old.iter().chain(new).map(|one| name(one).as_ref()).collect();
     let find = |of: &'a [T], wanted: &str| of.iter().find(|one| name(one).as_ref() == wanted);
@@ -197,11 +201,11 @@ fn each<'a, T: PartialEq, N: AsRef<str> + 'a>(
     }
 }
 
-fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Vec<&'static str> {
-    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key).collect()
+fn differing<const N: usize>(keys: [(&'static str, bool); N]) -> Keys {
+    keys.into_iter().filter(|(_, differs)| *differs).map(|(key, _)| key.into()).collect()
 }
 
-fn changed(subject: &str, keys: Vec<&'static str>, effect: Effect) -> Change {
+fn changed(subject: &str, keys: Keys, effect: Effect) -> Change {
     change(subject, Kind::Changed(keys), effect)
 }
 

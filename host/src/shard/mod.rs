@@ -118,6 +118,16 @@ where
 
     /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.
     pub fn turn(&mut self, now: &impl Fn() -> Now) -> Result<Turn, Fatal> {
+        self.turn_with(now, |_| Ok(()))
+    }
+
+    /// [`turn`](Self::turn), with a word between the poll and the run: the last moment for an
+    /// [`exchange`](Self::exchange), since a poll may have waited for its events.
+    pub fn turn_with(
+        &mut self,
+        now: &impl Fn() -> Now,
+        polled: impl FnOnce(&mut Self) -> Result<(), Fatal>,
+    ) -> Result<Turn, Fatal> {
         if self.rewind {
             // In this order: the source waits for the offsets that an open transaction holds.
             match self.committer.recover().and_then(|()| self.source.rewind()) {
@@ -128,13 +138,14 @@ where
 
         // Poll.
         let wait = self.window.next_due(now().monotonic).unwrap_or(POLL_WAIT).min(POLL_WAIT);
-        let polled = match self.source.poll(self.max_events, wait) {
-            Ok(polled) => polled,
+        let taken = match self.source.poll(self.max_events, wait) {
+            Ok(taken) => taken,
             Err(error) => return self.log_refused(error),
         };
-        self.window.forget(&polled.forgotten);
-        self.condemned.retain(|position, _| !polled.forgotten.contains(&position.topic_partition()));
-        self.window.admit(polled.events);
+        self.window.forget(&taken.forgotten);
+        self.condemned.retain(|position, _| !taken.forgotten.contains(&position.topic_partition()));
+        self.window.admit(taken.events);
+        polled(self)?;
 
         // Run.
         let ready = self.window.ready(now().monotonic, self.max_events);

@@ -17,6 +17,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
+use tracing::info;
+
 use super::history::History;
 use super::jobs;
 use super::pipeline_file::PipelineFile;
@@ -119,19 +121,18 @@ impl Deployer {
     /// Hears and acts until `stop`.
     pub(super) fn run(&mut self, stop: &Signal) {
         while !stop.given() {
-            let mut look = false;
             match self.events.recv_timeout(self.watch.due().min(GLANCE)) {
-                Ok(Event::Files(event)) => look = self.watch.hear(&event),
+                Ok(Event::Files(event)) => self.watch.hear(&event),
                 Ok(Event::Reload) => {
-                    tracing::info!("SIGHUP: reading {} and the components anew", self.file.path().display());
+                    info!("SIGHUP: reading {} and the components anew", self.file.path().display());
                     if self.reload().is_ok() {
                         self.look_at_all();
                     }
                 }
                 Ok(Event::Asked(asked)) => self.answer(asked),
-                Err(_nothing) => look = true,
+                Err(_nothing) => {}
             }
-            if look {
+            if self.watch.due().is_zero() {
                 let changed = self.watch.look();
                 self.act_on(&changed);
             }

@@ -1,5 +1,5 @@
-//! Runs a shard on the calling thread until it is stopped, and tells the status how it goes. Between two turns it
-//! exchanges the handler for what was deployed meanwhile.
+//! Runs a shard on the calling thread until it is stopped, and tells the status how it goes. Before a batch runs,
+//! its handler is exchanged for what was deployed meanwhile.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,7 +34,7 @@ pub(super) struct Place<'a> {
 }
 
 /// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close. `next` is asked
-/// between two turns.
+/// before each batch.
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
     place: Place<'_>,
@@ -52,11 +52,14 @@ where
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
     while !stop.given() {
-        if let Some(Next { identity, max_events, stuck_after: longer, handler }) = next()? {
-            shard.exchange(identity, max_events, handler);
-            stuck_after = longer;
-        }
-        match shard.turn(&now)? {
+        let turned = shard.turn_with(&now, |shard| {
+            if let Some(Next { identity, max_events, stuck_after: its_own, handler }) = next()? {
+                shard.exchange(identity, max_events, handler);
+                stuck_after = its_own;
+            }
+            Ok(())
+        });
+        match turned? {
             Turn::Went(tally) => {
                 if tally.committed {
                     trace!(handler = %name, shard = number, events = tally.events, "committed");

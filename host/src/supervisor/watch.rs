@@ -21,6 +21,8 @@ const SETTLED: Duration = Duration::from_millis(40);
 const UNCLOSED: Duration = Duration::from_secs(10);
 /// One that is missing: most of them are being replaced.
 const MISSING: Duration = Duration::from_secs(1);
+/// From something heard to the look: much is heard at once, and a folder may be a busy one.
+const COALESCED: Duration = Duration::from_millis(10);
 /// Between two looks that nobody asked for.
 const ROUND: Duration = Duration::from_secs(2);
 
@@ -32,6 +34,8 @@ pub(super) struct Watch {
     /// Files that were written to and not closed, as events name them.
     open: HashMap<PathBuf, Instant>,
     round: Instant,
+    /// Something was heard since the last look.
+    heard: Option<Instant>,
 }
 
 struct File {
@@ -66,7 +70,7 @@ impl Watch {
             })
             .ok();
         let (folders, files, open) = (BTreeSet::new(), BTreeMap::new(), HashMap::new());
-        Self { watcher, folders, files, open, round: Instant::now() }
+        Self { watcher, folders, files, open, round: Instant::now(), heard: None }
     }
 
     /// Watches these files and no others. One that is new here counts as known as it is now.
@@ -78,9 +82,9 @@ impl Watch {
         self.watch_folders();
     }
 
-    /// What the watcher heard; tells whether it is worth a look.
-    pub(super) fn hear(&mut self, event: &notify::Event) -> bool {
-        match event.kind {
+    /// What the watcher heard.
+    pub(super) fn hear(&mut self, event: &notify::Event) {
+        let worth_a_look = match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) | EventKind::Remove(_) => {
                 self.open.retain(|path, _| !event.paths.contains(path));
                 if let EventKind::Remove(_) = event.kind {
@@ -100,6 +104,9 @@ impl Watch {
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => true,
             // Whoever reads a file opens it: so do we.
             EventKind::Access(_) => false,
+        };
+        if worth_a_look {
+            self.heard.get_or_insert_with(Instant::now);
         }
     }
 
@@ -108,13 +115,15 @@ impl Watch {
         let whole = |(path, file): (&PathBuf, &File)| {
             file.changed.map(|(state, since)| since + quiet(path, state, &self.open))
         };
-        let next = self.files.iter().filter_map(whole).chain([self.round + ROUND]).min();
+        let heard = self.heard.map(|heard| heard + COALESCED);
+        let next = self.files.iter().filter_map(whole).chain(heard).chain([self.round + ROUND]).min();
         next.map_or(ROUND, |next| next.saturating_duration_since(Instant::now()))
     }
 
     /// Looks at all files; gives those that have another content, perhaps, and are whole.
     pub(super) fn look(&mut self) -> Vec<PathBuf> {
         let now = Instant::now();
+        self.heard = None;
         if now.duration_since(self.round) >= ROUND {
             self.round = now;
             self.open.retain(|_, since| now.duration_since(*since) < UNCLOSED);

@@ -69,6 +69,7 @@ impl Host {
             .args(["run", "--brokers", brokers, "--instance", instance])
             .current_dir(pipeline.path())
             .env("WASMILL_LISTEN", &address)
+            .env("WASMILL_STATE", pipeline.path().join("state"))
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
