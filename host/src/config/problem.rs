@@ -99,6 +99,11 @@ pub struct Places {
 }
 
 impl Places {
+    /// Whether this is pipeline.toml's text.
+    pub fn are_of(&self, text: &str) -> bool {
+        self.text.as_str() == text
+    }
+
     /// The fault as a problem of the handler's `component`, with the help of everything related to it.
     pub fn component(&self, handler: &str, fault: &dyn Diagnostic) -> Problem {
         let related = fault.related().into_iter().flatten();

@@ -68,10 +68,21 @@ struct Handler {
     plan: HandlerPlan,
     version: Version,
     slot: Slot,
+    /// Given when its topics are there.
+    topics: Signal,
     /// The digest of its file as it was last looked at, whether that runs or not.
     file: Arc<str>,
     /// The file can't be used as it is.
     refused: bool,
+}
+
+impl Handler {
+    /// From the next batch on, of every shard.
+    fn deploy(&self) {
+        let Self { plan, version, topics, slot, .. } = self;
+        let (plan, version, topics) = (plan.clone(), version.clone(), topics.clone());
+        slot.put(Deployed { plan, version, topics });
+    }
 }
 
 /// Which topics are known to be there, and who waits for the others.
@@ -115,6 +126,10 @@ impl Deployer {
         };
         deployer.put_to_work(candidates, listener)?;
         deployer.grounds.status.config_loaded();
+        if !deployer.file.is_still(&deployer.loaded) {
+            // It was changed while the components were compiled; what is wrong with it is told.
+            let _ = deployer.reload();
+        }
         Ok(deployer)
     }
 
@@ -196,11 +211,12 @@ impl Deployer {
                     shards.stop();
                 }
                 let before = std::mem::replace(&mut handler.plan, plan.clone());
+                handler.topics = topics.clone();
                 self.grounds.status.add_subscriber(handler_status(plan, handler.version.digest()));
                 if let Some(candidate) = candidate {
                     self.put_version(name, candidate);
                 } else if before != *plan {
-                    handler.slot.put(Deployed { plan: plan.clone(), version: handler.version.clone() });
+                    handler.deploy();
                 }
             }
             None => {
@@ -210,16 +226,22 @@ impl Deployer {
                 self.grounds.status.update(name, |s| {
                     s.version.compile_ms = Some(candidate.compiled.took.as_secs_f64() * 1000.0);
                 });
-                let slot = Slot::new(Deployed { plan: plan.clone(), version: version.clone() });
+                let (plan, topics) = (plan.clone(), topics.clone());
+                let slot = Slot::new(Deployed {
+                    plan: plan.clone(),
+                    version: version.clone(),
+                    topics: topics.clone(),
+                });
                 let handler = Handler {
                     plan: plan.clone(),
                     version,
                     slot,
+                    topics,
                     file: candidate.file.clone(),
                     refused: false,
                 };
                 self.handlers.insert(name.clone(), handler);
-                self.workshop.remember(plan, &candidate);
+                self.workshop.remember(&plan, &candidate);
             }
         }
         if let (Some(handler), Some(shards)) = (self.handlers.get(name), self.shards.get_mut(name)) {
@@ -233,6 +255,7 @@ impl Deployer {
         let handlers = plan.handlers.iter().map(|handler| &handler.name);
         let names: BTreeSet<&Arc<str>> = handlers.chain(plan.sinks.iter().map(|sink| &sink.name)).collect();
         self.handlers.retain(|name, _| plan.handlers.iter().any(|handler| handler.name == *name));
+        self.workshop.forget_others(&plan.handlers);
         self.sinks.retain(|name, _| plan.sinks.iter().any(|sink| sink.name == *name));
         for (name, shards) in &self.shards {
             if !names.contains(name) {
@@ -271,13 +294,17 @@ impl Deployer {
     }
 
     fn watch_files(&mut self) {
-        let components = self.handlers.values().map(|handler| &handler.plan.component);
-        let config = self.loaded.files.iter().chain(&self.awaited);
-        let files = components.chain(config).cloned().chain([self.file.path().to_path_buf()]);
+        let files = files(&self.file, &self.loaded).chain(self.awaited.iter().cloned());
         self.watch.follow(&files.collect());
     }
 
     fn history(&mut self, handler: &HandlerPlan) -> &mut History {
         self.workshop.history(handler)
     }
+}
+
+/// All that a plan was read from, and its components.
+pub(super) fn files<'a>(file: &PipelineFile, loaded: &'a Loaded) -> impl Iterator<Item = PathBuf> + use<'a> {
+    let components = loaded.plan.handlers.iter().map(|handler| &handler.component);
+    components.chain(loaded.files.iter()).cloned().chain([file.path().to_path_buf()])
 }

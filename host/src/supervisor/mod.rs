@@ -20,7 +20,8 @@ mod versions;
 mod watch;
 mod web;
 
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,11 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     // Whatever can be wrong is found before anything is started.
     info!("compiling {} components", plan.handlers.len());
     let mut workshop = Workshop::new(plan, state)?;
+    let (tell, events) = sync_channel(UNHEARD);
+    let heard = tell.clone();
+    // What finds no room is looked at in a round.
+    let mut watch = Watch::new(move |event| drop(heard.try_send(Event::Files(event))));
+    watch.follow(&deployer::files(&file, &loaded).collect());
     let candidates = workshop.candidates(&loaded)?;
     let runtime = runtime()?;
     let (admin, commands) = Admin::new(std::env::var(TOKEN_VARIABLE).ok().map(Secret::new));
@@ -91,14 +97,13 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
     let status = Status::new(&plan.name, cluster.bootstrap(), cluster.is_embedded());
     let stop = Signal::default();
-    let (tell, events) = sync_channel(UNHEARD);
     listen_to_signals(&runtime, &stop, &tell)?;
     announce(plan, &cluster);
 
     let threads = Threads::default();
     let grounds = Grounds { threads: threads.clone(), cluster, status, stop: stop.clone() };
     let started =
-        start(&grounds, file, workshop, loaded, candidates, (web, listener), commands, (tell, events));
+        start(&grounds, file, workshop, loaded, candidates, (web, listener), (watch, events), commands, tell);
     if started.is_err() {
         // A start that fails half-way must not leave shards behind.
         stop.give();
@@ -138,17 +143,14 @@ fn start(
     workshop: Workshop,
     loaded: Loaded,
     candidates: deployer::Candidates,
-    web: (Web, Option<std::net::TcpListener>),
+    web: (Web, Option<TcpListener>),
+    watch: (Watch, Receiver<Event>),
     commands: Commands,
-    (tell, events): (SyncSender<Event>, std::sync::mpsc::Receiver<Event>),
+    tell: SyncSender<Event>,
 ) -> miette::Result<()> {
     jobs::watch_broker(grounds)?;
-    let heard = tell.clone();
-    // What finds no room is looked at in a round.
-    let watch = Watch::new(move |event| drop(heard.try_send(Event::Files(event))));
     let (handlers, sinks) = (loaded.plan.handlers.len(), loaded.plan.sinks.len());
-    let deployer =
-        Deployer::start(grounds.clone(), file, workshop, loaded, candidates, web, (watch, events))?;
+    let deployer = Deployer::start(grounds.clone(), file, workshop, loaded, candidates, web, watch)?;
     info!("running {handlers} handlers and {sinks} sinks");
     let deployer = Mutex::new(deployer);
     grounds.threads.spawn("deployer".into(), &grounds.stop, move |stop| {
@@ -184,10 +186,15 @@ fn listen_to_signals(runtime: &Runtime, stop: &Signal, tell: &SyncSender<Event>)
     // Listening is enough: then a file that may not grow any further fails the write, not the process.
     let _ = signal(SignalKind::from_raw(SIGXFSZ)).into_diagnostic().wrap_err("SIGXFSZ")?;
     let mut hang_up = signal(SignalKind::hangup()).into_diagnostic().wrap_err("SIGHUP")?;
-    let tell = tell.clone();
+    let (tell, ends) = (tell.clone(), stop.clone());
+    let had_terminal = has_terminal();
     runtime.spawn(async move {
         while hang_up.recv().await.is_some() {
-            if tell.try_send(Event::Reload).is_err() {
+            // Whoever closes its terminal wants it to end.
+            if had_terminal && !has_terminal() {
+                info!("SIGHUP, and the terminal is gone: finishing what is under way");
+                ends.give();
+            } else if tell.try_send(Event::Reload).is_err() {
                 warn!("SIGHUP: too much is under way; send it again");
             }
         }
@@ -215,6 +222,10 @@ fn listen_to_signals(runtime: &Runtime, stop: &Signal, tell: &SyncSender<Event>)
         std::process::exit(1);
     });
     Ok(())
+}
+
+fn has_terminal() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
 }
 
 fn announce(plan: &Plan, cluster: &Cluster) {

@@ -26,6 +26,11 @@ impl PipelineFile {
         judged(config::parse(text, &self.path, &env, &self.overrides))
     }
 
+    /// Whether the file has the text that it had then.
+    pub(super) fn is_still(&self, loaded: &Loaded) -> bool {
+        std::fs::read_to_string(&self.path).is_ok_and(|text| loaded.places.are_of(&text))
+    }
+
     pub(super) fn path(&self) -> &Path {
         &self.path
     }

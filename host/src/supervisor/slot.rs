@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::signal::Signal;
 use crate::config::plan::HandlerPlan;
 use crate::guest::Version;
 
@@ -10,6 +11,8 @@ use crate::guest::Version;
 pub(super) struct Deployed {
     pub(super) plan: HandlerPlan,
     pub(super) version: Version,
+    /// Given when the topics that it publishes to are there: until then the one before goes on.
+    pub(super) topics: Signal,
 }
 
 /// Shared by the shards of a handler.
@@ -52,7 +55,11 @@ impl Reader {
         if count == self.taken {
             return None;
         }
+        let deployed = self.slot.0.deployed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !deployed.topics.given() {
+            return None;
+        }
         self.taken = count;
-        Some(self.slot.0.deployed.lock().unwrap_or_else(PoisonError::into_inner).clone())
+        Some(deployed)
     }
 }

@@ -71,7 +71,10 @@ impl Shards {
             subscriber.spawn(topics, after, move |subscriber, doubt, stop| {
                 let mut deployed = slot.reader();
                 let mut next = || deployed.take_new().map(|deployed| next(&deployed)).transpose();
-                let Some(first) = next()? else { unreachable!("a slot is never empty") };
+                // A slot is never empty; its topics may be others by now.
+                let Some(first) = next()? else {
+                    return Err(Broken::Unavailable("its topics are not there yet".into()));
+                };
                 subscriber.run_once(first, &mut next, doubt, stop)
             })
         })
@@ -156,7 +159,7 @@ pub(super) fn sink_status(plan: &SinkPlan) -> SubscriberStatus {
 }
 
 fn next(deployed: &Deployed) -> Result<Next<ComponentHandler>, Fatal> {
-    let Deployed { plan, version } = deployed;
+    let Deployed { plan, version, .. } = deployed;
     Ok(Next {
         identity: Identity::of_handler(plan, version.digest().clone()),
         max_events: plan.limits.batch,

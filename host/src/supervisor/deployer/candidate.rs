@@ -115,6 +115,11 @@ impl Workshop {
         }
     }
 
+    /// Of handlers that are gone nothing stays in memory.
+    pub(super) fn forget_others(&mut self, handlers: &[HandlerPlan]) {
+        self.histories.retain(|name, _| handlers.iter().any(|handler| handler.name == *name));
+    }
+
     pub(super) fn history(&mut self, plan: &HandlerPlan) -> &mut History {
         let folder = || self.state.versions(&self.plan, &plan.name);
         self.histories.entry(plan.name.clone()).or_insert_with(|| History::open(folder()))

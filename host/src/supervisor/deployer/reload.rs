@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use tracing::{error, info, warn};
 
-use super::Deployer;
 use super::candidate::{Candidate, Candidates};
+use super::{Deployer, files};
 use crate::config::plan::HandlerPlan;
 use crate::config::{Change, ConfigErrors, Effect, Loaded, Problem, changes};
 use crate::guest::LoadError;
@@ -69,6 +69,10 @@ impl Deployer {
 
     /// Everything that can be wrong with a plan for this host is found here. Changes nothing.
     pub(super) fn judge(&mut self, loaded: Loaded) -> Result<Reload, Refusal> {
+        // Before anything is read: what changes from here on is seen.
+        let watched =
+            files(&self.file, &self.loaded).chain(files(&self.file, &loaded)).chain(self.awaited.clone());
+        self.watch.follow(&watched.collect());
         let changes = changes(&self.loaded.plan, &loaded.plan);
         let mut problems: Vec<Problem> = changes
             .iter()

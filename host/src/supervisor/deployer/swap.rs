@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
-use super::super::slot::Deployed;
 use super::Deployer;
 use super::candidate::Candidate;
 use crate::guest::{ComponentFile, LoadError};
@@ -79,7 +78,7 @@ impl Deployer {
             info!(handler = %name, old = short(&old), new = short(&new), "swapped: {how} in {compile_ms:.1} ms");
         }
         let plan = handler.plan.clone();
-        handler.slot.put(Deployed { plan: plan.clone(), version: candidate.version.clone() });
+        handler.deploy();
         self.workshop.remember(&plan, &candidate);
         self.settled(name, &candidate.file);
     }
