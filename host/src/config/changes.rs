@@ -60,6 +60,7 @@ impl fmt::Display for Change {
         match kind {
             Kind::Added => write!(f, "{subject} is new: it {effect}"),
             Kind::Removed => write!(f, "{subject} is gone: it {effect}"),
+            Kind::Changed(keys) if keys.is_empty() => write!(f, "{subject}: it {effect}"),
             Kind::Changed(keys) => write!(f, "{subject}: {}: it {effect}", keys.join(", ")),
         }
     }
@@ -211,4 +212,98 @@ fn changed(subject: &str, keys: Keys, effect: Effect) -> Change {
 
 fn change(subject: &str, kind: Kind, effect: Effect) -> Change {
     Change { subject: subject.into(), kind, effect }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Overrides, parse};
+
+    const BEFORE: &str = "
+        name = 'shop'
+        kafka.brokers = 'kafka:9092'
+        [http.resources.readings]
+        topic = 'readings'
+        key = 'id'
+        [handlers.format]
+        component = 'f.wasm'
+        subscribe = ['readings']
+        publish = ['mails']
+        [sinks.mail]
+        subscribe = ['mails']
+        smtp = 'smtp://localhost'
+    ";
+
+    fn told(edit: &[(&str, &str)]) -> Vec<String> {
+        let plan = |text: String| {
+            let loaded = parse(text, "/shop/pipeline.toml".as_ref(), &|_| None, &Overrides::default());
+            loaded.map_err(|errors| errors.errors).unwrap().plan
+        };
+        let mut after = BEFORE.to_string();
+        for (old, new) in edit {
+            assert!(after.contains(old), "{old}");
+            after = after.replace(old, new);
+        }
+        changes(&plan(BEFORE.into()), &plan(after)).iter().map(Change::to_string).collect()
+    }
+
+    #[test]
+    fn every_change_is_told_with_what_the_host_does_about_it() {
+        let end = "smtp = 'smtp://localhost'";
+        for (edit, expected) in [
+            (("name = 'shop'", "name = 'shop' # a comment"), vec![]),
+            (("kafka:9092", "other:9092"), vec!["kafka.brokers: it can't change while the host runs"]),
+            (("'f.wasm'", "'g.wasm'"), vec!["handlers.format: component: it holds from the next batch on"]),
+            (
+                ("publish = ['mails']", "publish = ['mails']\nenv = { A = 1 }\nshards = 2"),
+                vec!["handlers.format: env, shards: it holds from the next batch on"],
+            ),
+            (
+                ("publish = ['mails']", "publish = ['mails']\nshards = 2"),
+                vec!["handlers.format: shards: it starts or drains threads; the others go on"],
+            ),
+            (
+                ("subscribe = ['readings']", "subscribe = ['readings', 'others']"),
+                vec![
+                    "handlers.format: subscribe: it commits what is under way, leaves its group and joins again",
+                ],
+            ),
+            (
+                ("smtp://localhost", "smtp://127.0.0.1"),
+                vec!["sinks.mail: smtp: it commits what is under way, leaves its group and joins again"],
+            ),
+            (
+                ("key = 'id'", "key = 'name'"),
+                vec!["http.resources.readings: key: it holds from the next request on"],
+            ),
+            (
+                ("[http.resources", "[http]\nlisten = '127.0.0.1:1'\nbody_limit = '1 KiB'\n[http.resources"),
+                vec![
+                    "http: listen: it listens at the new address, and answers what is under way at the old one",
+                    "http: body_limit: it holds from the next request on",
+                ],
+            ),
+            (
+                (
+                    end,
+                    "smtp = 'smtp://localhost'\n[sinks.more]\nsubscribe = ['mails']\nsmtp = 'smtp://localhost'",
+                ),
+                vec!["sinks.more is new: it starts"],
+            ),
+        ] {
+            assert_eq!(told(&[edit]), expected, "{edit:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_drains() {
+        let edit = [("[sinks.mail]", "[sinks.post]")];
+        assert_eq!(
+            told(&edit),
+            [
+                "sinks.mail is gone: it commits what is under way and leaves its group",
+                "sinks.post is new: it starts"
+            ]
+        );
+    }
 }
