@@ -20,7 +20,7 @@ struct Inner {
     broker: BrokerStatus,
     /// Questions in a row that the broker did not answer.
     unanswered: u32,
-    /// Why there are no subscribers yet.
+    /// Why what is to run can't begin yet.
     starting: Option<String>,
     config: ConfigStatus,
     subscribers: BTreeMap<String, Subscriber>,
@@ -35,6 +35,10 @@ struct Subscriber {
 
 struct Shard {
     state: ShardState,
+    /// Of what it runs.
+    digest: Option<String>,
+    /// How many threads there are of it: of two the one waits for the other to leave.
+    threads: u32,
     /// When the shard's loop last came round.
     beat: Instant,
     stuck_after: Duration,
@@ -65,7 +69,7 @@ pub struct SubscriberStatus {
     pub kind: SubscriberKind,
     pub group: String,
     pub subscribe: Vec<String>,
-    /// Of what runs: a component's sha-256, in hex.
+    /// Of what is to run: a component's sha-256, in hex. Each shard says whether it does already.
     pub digest: String,
     pub version: VersionStatus,
     pub events: u64,
@@ -118,7 +122,6 @@ pub enum ShardState {
     Waiting(String),
     /// Ended by an error that no repetition mends; the supervisor starts it over with growing waits.
     Failed(String),
-    Stopped,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -137,7 +140,21 @@ pub struct Report {
 pub struct SubscriberReport {
     #[serde(flatten)]
     pub status: SubscriberStatus,
-    pub shards: Vec<ShardState>,
+    pub shards: Vec<ShardReport>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ShardReport {
+    #[serde(flatten)]
+    pub state: ShardState,
+    /// Of the version that it runs. After a swap it takes the new one up with its next batch.
+    pub digest: Option<String>,
+}
+
+impl Shard {
+    fn report(&self) -> ShardReport {
+        ShardReport { state: self.state.clone(), digest: self.digest.clone() }
+    }
 }
 
 impl Status {
@@ -177,12 +194,12 @@ impl Status {
         self.lock().unanswered >= 2
     }
 
-    /// Why there are no subscribers yet.
+    /// Why what is to run can't begin yet.
     pub fn starting(&self, reason: &str) {
         self.lock().starting = Some(reason.into());
     }
 
-    /// Every subscriber is added.
+    /// Nothing more is in its way.
     pub fn started(&self) {
         self.lock().starting = None;
     }
@@ -230,10 +247,27 @@ impl Status {
         }
     }
 
+    /// A thread of this shard is about to start.
+    pub fn shard_comes(&self, subscriber: &str, shard: u32) {
+        if let Some(of) = self.lock().subscribers.get_mut(subscriber) {
+            let starting = || Shard {
+                state: ShardState::Starting,
+                digest: None,
+                threads: 0,
+                beat: Instant::now(),
+                stuck_after: Duration::MAX,
+            };
+            of.shards.entry(shard).or_insert_with(starting).threads += 1;
+        }
+    }
+
     pub fn shard_is_gone(&self, subscriber: &str, shard: u32) {
         let mut inner = self.lock();
         if let Some(of) = inner.subscribers.get_mut(subscriber) {
-            of.shards.remove(&shard);
+            if let Some(gone) = of.shards.get_mut(&shard) {
+                gone.threads = gone.threads.saturating_sub(1);
+            }
+            of.shards.retain(|_, shard| shard.threads > 0);
             if of.leaving && of.shards.is_empty() {
                 inner.subscribers.remove(subscriber);
             }
@@ -254,8 +288,21 @@ impl Status {
 
     /// A shard says that its loop came round; it looks stuck when that lies `stuck_after` back.
     pub fn beat(&self, subscriber: &str, shard: u32, state: ShardState, stuck_after: Duration) {
-        if let Some(subscriber) = self.lock().subscribers.get_mut(subscriber) {
-            subscriber.shards.insert(shard, Shard { state, beat: Instant::now(), stuck_after });
+        self.shard(subscriber, shard, |shard| {
+            (shard.state, shard.beat, shard.stuck_after) = (state, Instant::now(), stuck_after);
+        });
+    }
+
+    /// A shard has taken up another version.
+    pub fn shard_runs(&self, subscriber: &str, shard: u32, digest: &str) {
+        self.shard(subscriber, shard, |shard| shard.digest = Some(digest.into()));
+    }
+
+    fn shard(&self, subscriber: &str, shard: u32, change: impl FnOnce(&mut Shard)) {
+        if let Some(subscriber) = self.lock().subscribers.get_mut(subscriber)
+            && let Some(shard) = subscriber.shards.get_mut(&shard)
+        {
+            change(shard);
         }
     }
 
@@ -275,7 +322,7 @@ impl Status {
                     ShardState::Running if shard.beat.elapsed() > shard.stuck_after => {
                         format!("has been stuck for {} s", shard.beat.elapsed().as_secs())
                     }
-                    ShardState::Running | ShardState::Stopped => continue,
+                    ShardState::Running => continue,
                 };
                 not_ready.push(format!("{name}, shard {number}: {what}"));
             }
@@ -292,7 +339,7 @@ impl Status {
                 .values()
                 .map(|s| SubscriberReport {
                     status: s.report.clone(),
-                    shards: s.shards.values().map(|s| s.state.clone()).collect(),
+                    shards: s.shards.values().map(Shard::report).collect(),
                 })
                 .collect(),
         }

@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::host::{Host, Pipeline, signal, until, wasmill};
+use common::kafka::Broker;
 use common::{built_guest, http, wait_for};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -294,8 +295,11 @@ fn a_rollback_holds_until_the_file_changes_over_a_restart_too() {
 
 #[test]
 fn a_subscriber_comes_changes_and_goes_while_the_others_go_on() {
+    // Groups that change are a real broker's business.
+    let kafka = Broker::start_empty();
     let pipeline = Pipeline::shipped(|text| text);
-    let host = start(&pipeline);
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
+    host.ready();
     order(&host, 1);
     let audit = "\n[handlers.audit]\ncomponent = \"components/order-formatter.wasm\"\nsubscribe = [\"orders\"]\npublish = [\"audited\"]\n\n\
                  [http.resources.audits]\ntopic = \"audits\"\nkey = \"id\"\n";

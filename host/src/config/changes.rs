@@ -48,8 +48,16 @@ pub enum Effect {
     Threads,
     /// Requests get it from now on.
     NextRequest,
+    /// Begins to listen.
+    Opens,
+    /// Answers the requests that are under way, and listens no more.
+    Closes,
     /// Listens at the new address, and closes the old one when its requests are answered.
     Listens,
+    /// New connections get it.
+    NextConnection,
+    /// Nothing, where the topic exists: it stays as it is.
+    WhenCreated,
     /// Nothing, until the process is restarted: the change is refused.
     NeedsRestart,
 }
@@ -75,6 +83,10 @@ impl fmt::Display for Effect {
             Self::BetweenBatches => "holds from the next batch on",
             Self::Threads => "starts or drains threads; the others go on",
             Self::NextRequest => "holds from the next request on",
+            Self::Opens => "begins to listen",
+            Self::Closes => "answers the requests under way and listens no more",
+            Self::NextConnection => "holds for the next connections",
+            Self::WhenCreated => "holds when it is created; one that exists stays as it is",
             Self::Listens => "listens at the new address, and answers what is under way at the old one",
             Self::NeedsRestart => "can't change while the host runs",
         })
@@ -93,15 +105,27 @@ pub fn changes(old: &Plan, new: &Plan) -> Vec<Change> {
     fixed("kafka.brokers", old.kafka.brokers == new.kafka.brokers);
     fixed("kafka.instance", old.kafka.instance == new.kafka.instance);
     fixed("kafka.properties", old.kafka.properties == new.kafka.properties);
+    topics(&mut found, old, new);
     http(&mut found, old.http.as_ref(), new.http.as_ref());
     each(&mut found, "handlers", (&old.handlers, &new.handlers), |h| &h.name, Effect::Starts, handler);
     each(&mut found, "sinks", (&old.sinks, &new.sinks), |s| &s.name, Effect::Starts, sink);
     found
 }
 
-/// Whether its shards must leave the group and join it again: the rest changes between two batches.
+/// Whether the shards of a handler must leave the group and join it again: the rest changes between two batches.
 pub fn joins_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
-    old.group != new.group || old.subscribe != new.subscribe
+    old.subscribe != new.subscribe
+}
+
+/// Whether the version that a handler runs must be looked at again: it may not be what the plan lets run.
+pub fn judges_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
+    let smaller = new.limits.memory < old.limits.memory;
+    old.component != new.component || old.allow != new.allow || old.sha256 != new.sha256 || smaller
+}
+
+/// Whether the shards of a sink must start anew: only their number changes while they run.
+pub fn starts_anew(old: &SinkPlan, new: &SinkPlan) -> bool {
+    *old != SinkPlan { shards: old.shards, ..new.clone() }
 }
 
 fn handler(old: &HandlerPlan, new: &HandlerPlan) -> (Keys, Effect) {
@@ -137,23 +161,39 @@ fn sink(old: &SinkPlan, new: &SinkPlan) -> (Keys, Effect) {
         ("shards", old.shards != new.shards),
         ("timeout", old.timeout != new.timeout),
     ]);
-    let effect = if keys == ["shards"] { Effect::Threads } else { Effect::Restarts };
+    let effect = if starts_anew(old, new) { Effect::Restarts } else { Effect::Threads };
     (keys, effect)
+}
+
+/// Topics come and go with those who name them; here is what else is said of them.
+fn topics(found: &mut Vec<Change>, old: &Plan, new: &Plan) {
+    for new in &new.topics {
+        let Some(old) = old.topics.iter().find(|old| old.name == new.name) else { continue };
+        let keys = differing([
+            ("partitions", old.partitions != new.partitions),
+            ("replication", old.replication != new.replication),
+        ]);
+        if !keys.is_empty() {
+            found.push(changed(&format!("topics.{}", new.name), keys, Effect::WhenCreated));
+        }
+    }
 }
 
 fn http(found: &mut Vec<Change>, old: Option<&HttpPlan>, new: Option<&HttpPlan>) {
     let (old, new) = match (old, new) {
         (None, None) => return,
-        (None, Some(_)) => return found.push(change("http", Kind::Added, Effect::Listens)),
-        (Some(_), None) => return found.push(change("http", Kind::Removed, Effect::Drains)),
+        (None, Some(_)) => return found.push(change("http", Kind::Added, Effect::Opens)),
+        (Some(_), None) => return found.push(change("http", Kind::Removed, Effect::Closes)),
         (Some(old), Some(new)) => (old, new),
     };
     if old.listen != new.listen {
         found.push(changed("http", vec!["listen".into()], Effect::Listens));
     }
+    if old.header_timeout != new.header_timeout {
+        found.push(changed("http", vec!["header_timeout".into()], Effect::NextConnection));
+    }
     let keys = differing([
         ("body_limit", old.body_limit != new.body_limit),
-        ("header_timeout", old.header_timeout != new.header_timeout),
         ("body_timeout", old.body_timeout != new.body_timeout),
     ]);
     if !keys.is_empty() {

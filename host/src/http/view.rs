@@ -90,7 +90,12 @@ impl View {
     ///
     /// This one's reader must have ended, with [`is_behind`](Self::is_behind), before the new one's begins: the two
     /// would each take the other's records for its own.
+    ///
+    /// Where no resource has changed it is this same view, whose reader goes on.
     pub(super) fn succeed(&self, plans: &[ResourcePlan]) -> Self {
+        if plans.iter().eq(self.shared.resources.iter().map(|resource| &resource.plan)) {
+            return self.clone();
+        }
         let resource = |plan: &ResourcePlan| match self
             .shared
             .resources

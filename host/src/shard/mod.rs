@@ -171,7 +171,7 @@ where
 
         // Decide.
         let slots = [doomed, ready].concat();
-        let mut begun = self.window.first_of_each_partition(&slots);
+        let mut begun = self.window.fronts(&slots);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
         let mut decision =
             decide::decide(&mut self.window, &slots, outcomes, &self.identity, now(), &mut self.random);

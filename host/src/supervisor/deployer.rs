@@ -14,54 +14,52 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use tracing::info;
+use tracing::{error, info};
 
 use super::history::History;
+use super::inbox::Inbox;
 use super::jobs;
 use super::pipeline_file::PipelineFile;
 use super::signal::Signal;
 use super::slot::{Deployed, Slot};
 use super::subscriber::{Grounds, Shards, handler_status, sink_status};
+use super::threads::Task;
 use super::watch::Watch;
 use super::web::Web;
 use crate::config::plan::{HandlerPlan, Plan, SinkPlan};
-use crate::config::{Loaded, joins_anew};
+use crate::config::{Loaded, joins_anew, starts_anew};
 use crate::guest::Version;
-use crate::http::Asked;
+use crate::http::Commands;
+use candidate::Candidate;
 pub(super) use candidate::{Candidates, Workshop};
 
-/// What the deployer hears.
-pub(super) enum Event {
-    /// Something happened in the folder of a watched file.
-    Files(notify::Event),
-    /// SIGHUP: read everything anew, changed or not.
-    Reload,
-    /// By the admin API.
-    Asked(Asked),
+/// How late a stop or a command is noticed.
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// What a deployer is made of.
+pub(super) struct Parts {
+    pub(super) grounds: Grounds,
+    pub(super) file: PipelineFile,
+    pub(super) workshop: Workshop,
+    pub(super) web: Web,
+    pub(super) watch: Watch,
+    pub(super) inbox: Inbox,
+    pub(super) commands: Commands,
 }
 
-/// How late a stop is noticed.
-const GLANCE: Duration = Duration::from_millis(200);
-
 pub(super) struct Deployer {
-    grounds: Grounds,
-    file: PipelineFile,
-    workshop: Workshop,
+    parts: Parts,
     /// What runs.
     loaded: Loaded,
     handlers: BTreeMap<Arc<str>, Handler>,
     sinks: BTreeMap<Arc<str>, SinkPlan>,
     /// By the names of their handlers and sinks, those included that are leaving.
     shards: BTreeMap<Arc<str>, Shards>,
-    web: Web,
     topics: Topics,
-    watch: Watch,
     /// What a pipeline.toml that was refused refers to: perhaps it gets there.
     awaited: BTreeSet<PathBuf>,
-    events: Receiver<Event>,
 }
 
 struct Handler {
@@ -77,11 +75,9 @@ struct Handler {
 }
 
 impl Handler {
-    /// From the next batch on, of every shard.
-    fn deploy(&self) {
-        let Self { plan, version, topics, slot, .. } = self;
-        let (plan, version, topics) = (plan.clone(), version.clone(), topics.clone());
-        slot.put(Deployed { plan, version, topics });
+    fn deployed(&self) -> Deployed {
+        let Self { plan, version, topics, .. } = self;
+        Deployed { plan: plan.clone(), version: version.clone(), topics: topics.clone() }
     }
 }
 
@@ -95,38 +91,40 @@ struct Topics {
 /// Topics that are being created.
 struct Coming {
     names: BTreeSet<Arc<str>>,
-    stop: Signal,
+    task: Task,
     there: Signal,
+}
+
+impl Topics {
+    /// What is given when these are there.
+    fn of<'a>(&self, mut names: impl Iterator<Item = &'a Arc<str>>) -> Signal {
+        match &self.coming {
+            Some(coming) if names.any(|name| !self.there.contains(name)) => coming.there.clone(),
+            Some(_) | None => Signal::already_given(),
+        }
+    }
 }
 
 impl Deployer {
     /// Puts a first plan to work.
     pub(super) fn start(
-        grounds: Grounds,
-        file: PipelineFile,
-        workshop: Workshop,
+        parts: Parts,
         loaded: Loaded,
         candidates: Candidates,
-        (web, listener): (Web, Option<TcpListener>),
-        (watch, events): (Watch, Receiver<Event>),
+        bound: Option<TcpListener>,
     ) -> miette::Result<Self> {
         let mut deployer = Self {
-            grounds,
-            file,
-            workshop,
+            parts,
             loaded,
             handlers: BTreeMap::new(),
             sinks: BTreeMap::new(),
             shards: BTreeMap::new(),
-            web,
             topics: Topics::default(),
-            watch,
             awaited: BTreeSet::new(),
-            events,
         };
-        deployer.put_to_work(candidates, listener)?;
-        deployer.grounds.status.config_loaded();
-        if !deployer.file.is_still(&deployer.loaded) {
+        deployer.put_to_work(candidates, bound)?;
+        deployer.parts.grounds.status.config_loaded();
+        if !deployer.parts.file.is_still(&deployer.loaded) {
             // It was changed while the components were compiled; what is wrong with it is told.
             let _ = deployer.reload();
         }
@@ -136,20 +134,26 @@ impl Deployer {
     /// Hears and acts until `stop`.
     pub(super) fn run(&mut self, stop: &Signal) {
         while !stop.given() {
-            match self.events.recv_timeout(self.watch.due().min(GLANCE)) {
-                Ok(Event::Files(event)) => self.watch.hear(&event),
-                Ok(Event::Reload) => {
-                    info!("SIGHUP: reading {} and the components anew", self.file.path().display());
-                    if self.reload().is_ok() {
-                        self.look_at_all();
-                    }
-                }
-                Ok(Event::Asked(asked)) => self.answer(asked),
-                Err(_nothing) => {}
+            let news = self.parts.inbox.take(self.parts.watch.due().min(GLANCE));
+            news.files.iter().for_each(|event| self.parts.watch.hear(event));
+            if news.more {
+                self.parts.watch.wake();
             }
-            if self.watch.due().is_zero() {
-                let changed = self.watch.look();
+            if news.reload {
+                info!("SIGHUP: reading {} and the components anew", self.parts.file.path().display());
+                if self.reload().is_ok() {
+                    self.look_at_all();
+                }
+            }
+            if self.parts.watch.due().is_zero() {
+                let changed = self.parts.watch.look();
                 self.act_on(&changed);
+            }
+            while let Some(asked) = self.parts.commands.next(Duration::ZERO) {
+                self.answer(asked);
+            }
+            if let Err(error) = self.parts.web.turn(&self.parts.grounds) {
+                error!("the HTTP side goes on as it was: {error}; SIGHUP tries again");
             }
         }
     }
@@ -158,7 +162,7 @@ impl Deployer {
         if changed.is_empty() {
             return;
         }
-        let is_config = |path: &PathBuf| *path == *self.file.path() || self.loaded.files.contains(path);
+        let is_config = |path: &PathBuf| *path == *self.parts.file.path() || self.loaded.files.contains(path);
         if changed.iter().any(|path| is_config(path) || self.awaited.contains(path)) {
             // What was wrong is told by then.
             let _ = self.reload();
@@ -169,85 +173,75 @@ impl Deployer {
     }
 
     /// Makes what runs be `self.loaded.plan`; `candidates` are the handlers whose versions are new. Nothing here waits.
-    fn put_to_work(
-        &mut self,
-        mut candidates: Candidates,
-        listener: Option<TcpListener>,
-    ) -> miette::Result<()> {
+    fn put_to_work(&mut self, mut candidates: Candidates, bound: Option<TcpListener>) -> miette::Result<()> {
         let plan = self.loaded.plan.clone();
-        let topics = self.ensure(&plan)?;
+        self.ensure(&plan)?;
         self.let_go(&plan);
         for handler in &plan.handlers {
-            self.put_handler(handler, candidates.remove(&handler.name), &topics)?;
+            self.put_handler(handler, candidates.remove(&handler.name))?;
         }
         for sink in &plan.sinks {
-            let shards = self.shards.entry(sink.name.clone()).or_default();
-            match self.sinks.insert(sink.name.clone(), sink.clone()) {
-                // Only threads are added or taken away.
-                Some(before) if SinkPlan { shards: sink.shards, ..before.clone() } == *sink => {}
-                Some(_) | None => {
-                    shards.stop();
-                    self.grounds.status.add_subscriber(sink_status(sink));
-                }
-            }
-            shards.run_sink(&self.grounds, sink, &topics)?;
+            self.put_sink(sink)?;
         }
-        self.web.change(&self.grounds, plan.http.as_ref(), listener, &topics)?;
+        let of_http = plan.http.iter().flat_map(|http| &http.resources);
+        let topics = self.topics.of(of_http.flat_map(|resource| resource.shown().chain([&resource.topic])));
+        self.parts.web.change(&self.parts.grounds, plan.http.as_ref(), bound, &topics)?;
         self.watch_files();
         Ok(())
     }
 
-    fn put_handler(
-        &mut self,
-        plan: &HandlerPlan,
-        candidate: Option<candidate::Candidate>,
-        topics: &Signal,
-    ) -> miette::Result<()> {
-        let name = &plan.name;
+    fn put_handler(&mut self, plan: &HandlerPlan, candidate: Option<Candidate>) -> miette::Result<()> {
+        let (name, grounds) = (&plan.name, &self.parts.grounds);
+        let topics = self.topics.of(plan.subscribe.iter().chain(&plan.publish).chain([&plan.dead_letter]));
         let shards = self.shards.entry(name.clone()).or_default();
         match self.handlers.get_mut(name) {
             Some(handler) => {
-                if joins_anew(&handler.plan, plan) {
-                    shards.stop();
-                }
                 let before = std::mem::replace(&mut handler.plan, plan.clone());
                 handler.topics = topics.clone();
-                self.grounds.status.add_subscriber(handler_status(plan, handler.version.digest()));
+                grounds.status.add_subscriber(handler_status(plan, handler.version.digest()));
+                if joins_anew(&before, plan) {
+                    shards.stop();
+                    // Those who leave shall not take up what is meant for other topics.
+                    handler.slot = Slot::new(handler.deployed());
+                }
                 if let Some(candidate) = candidate {
                     self.put_version(name, candidate);
                 } else if before != *plan {
-                    handler.deploy();
+                    handler.slot.put(handler.deployed());
                 }
             }
             None => {
                 let Some(candidate) = candidate else { unreachable!("a new handler has a version") };
-                let version = candidate.version.clone();
-                self.grounds.status.add_subscriber(handler_status(plan, version.digest()));
-                self.grounds.status.update(name, |s| {
-                    s.version.compile_ms = Some(candidate.compiled.took.as_secs_f64() * 1000.0);
-                });
-                let (plan, topics) = (plan.clone(), topics.clone());
-                let slot = Slot::new(Deployed {
-                    plan: plan.clone(),
-                    version: version.clone(),
-                    topics: topics.clone(),
-                });
-                let handler = Handler {
-                    plan: plan.clone(),
-                    version,
-                    slot,
-                    topics,
-                    file: candidate.file.clone(),
-                    refused: false,
-                };
+                // A sink may have had the name.
+                shards.stop();
+                let (version, plan, topics) = (candidate.version.clone(), plan.clone(), topics.clone());
+                grounds.status.add_subscriber(handler_status(&plan, version.digest()));
+                let compile_ms = candidate.compiled.took.as_secs_f64() * 1000.0;
+                grounds.status.update(name, |s| s.version.compile_ms = Some(compile_ms));
+                let deployed =
+                    Deployed { plan: plan.clone(), version: version.clone(), topics: topics.clone() };
+                let (slot, file) = (Slot::new(deployed), candidate.file.clone());
+                self.parts.workshop.remember(&plan, &candidate);
+                let handler = Handler { plan, version, slot, topics, file, refused: false };
                 self.handlers.insert(name.clone(), handler);
-                self.workshop.remember(&plan, &candidate);
             }
         }
         if let (Some(handler), Some(shards)) = (self.handlers.get(name), self.shards.get_mut(name)) {
-            shards.run_handler(&self.grounds, plan, &handler.slot, topics)?;
+            shards.run_handler(&self.parts.grounds, plan, &handler.slot, &topics)?;
         }
         Ok(())
+    }
+
+    fn put_sink(&mut self, plan: &SinkPlan) -> miette::Result<()> {
+        let topics = plan.subscribe.iter().chain(&plan.receipts).chain([&plan.dead_letter]);
+        let topics = self.topics.of(topics);
+        let shards = self.shards.entry(plan.name.clone()).or_default();
+        let before = self.sinks.insert(plan.name.clone(), plan.clone());
+        if before.is_none_or(|before| starts_anew(&before, plan)) {
+            shards.stop();
+            self.parts.grounds.status.add_subscriber(sink_status(plan));
+        }
+        shards.run_sink(&self.parts.grounds, plan, &topics)
     }
 
     /// Handlers and sinks that are not in the plan any more drain and leave.
@@ -255,51 +249,49 @@ impl Deployer {
         let handlers = plan.handlers.iter().map(|handler| &handler.name);
         let names: BTreeSet<&Arc<str>> = handlers.chain(plan.sinks.iter().map(|sink| &sink.name)).collect();
         self.handlers.retain(|name, _| plan.handlers.iter().any(|handler| handler.name == *name));
-        self.workshop.forget_others(&plan.handlers);
+        self.parts.workshop.forget_others(&plan.handlers);
         self.sinks.retain(|name, _| plan.sinks.iter().any(|sink| sink.name == *name));
         for (name, shards) in &self.shards {
             if !names.contains(name) {
                 shards.stop();
-                self.grounds.status.retire(name);
+                self.parts.grounds.status.retire(name);
             }
         }
         self.shards.retain(|name, shards| names.contains(name) || !shards.are_gone());
     }
 
-    /// What comes back is given when all topics of the plan are there.
-    fn ensure(&mut self, plan: &Plan) -> miette::Result<Signal> {
-        if self.topics.coming.as_ref().is_some_and(|coming| coming.there.given())
-            && let Some(Coming { names, .. }) = self.topics.coming.take()
-        {
-            self.topics.there = names;
-        }
+    /// Has those topics created that are not known to be there.
+    fn ensure(&mut self, plan: &Plan) -> miette::Result<()> {
         let names: BTreeSet<Arc<str>> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
-        if names.is_subset(&self.topics.there) {
-            let there = Signal::default();
-            there.give();
-            return Ok(there);
-        }
-        // Those who wait already wait for these then.
-        let there = match self.topics.coming.take() {
-            Some(coming) => {
-                coming.stop.give();
-                coming.there
+        // Whoever waits for what is being created already waits for the new ones then, or is told to go.
+        let mut waiting = Vec::new();
+        if let Some(Coming { names, task, there }) = self.topics.coming.take() {
+            if there.given() {
+                self.topics.there.extend(names);
+            } else {
+                task.stop.give();
+                waiting.push(there);
             }
-            None => Signal::default(),
-        };
-        let stop = self.grounds.stop.child();
-        jobs::create_topics(&self.grounds, &plan.topics, &stop, &there)?;
-        self.topics.coming = Some(Coming { names, stop, there: there.clone() });
-        Ok(there)
+        }
+        if names.is_subset(&self.topics.there) {
+            waiting.iter().for_each(Signal::give);
+            self.parts.grounds.status.started();
+            return Ok(());
+        }
+        let there = Signal::default();
+        waiting.push(there.clone());
+        let task = jobs::create_topics(&self.parts.grounds, &plan.topics, waiting)?;
+        self.topics.coming = Some(Coming { names, task, there });
+        Ok(())
     }
 
     fn watch_files(&mut self) {
-        let files = files(&self.file, &self.loaded).chain(self.awaited.iter().cloned());
-        self.watch.follow(&files.collect());
+        let files = files(&self.parts.file, &self.loaded).chain(self.awaited.iter().cloned());
+        self.parts.watch.follow(&files.collect());
     }
 
     fn history(&mut self, handler: &HandlerPlan) -> &mut History {
-        self.workshop.history(handler)
+        self.parts.workshop.history(handler)
     }
 }
 

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use super::signal::Signal;
 use super::subscriber::Grounds;
+use super::threads::Task;
 use crate::config::plan::TopicPlan;
 use crate::http::View;
 use crate::log::kafka::{Cluster, Start};
@@ -24,18 +25,17 @@ const GROWTH: Duration = Duration::from_secs(60);
 const VIEW_BATCH: usize = 1000;
 const VIEW_WAIT: Duration = Duration::from_millis(100);
 
-/// Creates the topics that are missing, trying until the broker lets it or `stop` is given. `there` is given when they
-/// are.
+/// Creates the topics that are missing, trying until the broker lets it or it is stopped. All of `there` are given when
+/// they are there.
 pub(super) fn create_topics(
     grounds: &Grounds,
     topics: &[TopicPlan],
-    stop: &Signal,
-    there: &Signal,
-) -> miette::Result<()> {
+    there: Vec<Signal>,
+) -> miette::Result<Task> {
     let Grounds { cluster, status, .. } = grounds.clone();
-    let (topics, there) = (topics.to_vec(), there.clone());
+    let topics = topics.to_vec();
     status.starting("the topics are not ready yet");
-    grounds.threads.spawn("topics".into(), stop, move |stop| {
+    grounds.threads.spawn("topics".into(), &grounds.stop.child(), move |stop| {
         let mut told = Told::default();
         while !stop.given() {
             match cluster.ensure_topics(&topics) {
@@ -43,8 +43,11 @@ pub(super) fn create_topics(
                     if !created.is_empty() {
                         info!("created topics: {}", created.join(", "));
                     }
-                    status.started();
-                    there.give();
+                    there.iter().for_each(Signal::give);
+                    // Others may be awaited by now.
+                    if !stop.given() {
+                        status.started();
+                    }
                     return;
                 }
                 Err(error) => {
@@ -55,8 +58,7 @@ pub(super) fn create_topics(
             }
             stop.wait(AGAIN);
         }
-    })?;
-    Ok(())
+    })
 }
 
 /// Asks the broker, every now and then, whether it is there: for /readyz, and for the one line in the log that
@@ -86,19 +88,21 @@ pub(super) fn watch_broker(grounds: &Grounds) -> miette::Result<()> {
 /// Reads the topics of all views from their beginning, and on. While the broker is away the view says that it doesn't
 /// know everything; after that it is read from the beginning again, which repeats without harm.
 ///
-/// It begins when `first` are all given; what ends it and what tells that it has ended comes back.
+/// It begins when the reader before it has ended, since both write to what their views share, and the topics are there.
 pub(super) fn feed_view(
     grounds: &Grounds,
     view: View,
-    first: Vec<Signal>,
-) -> miette::Result<(Signal, Signal)> {
+    before: Option<Task>,
+    there: Signal,
+) -> miette::Result<Task> {
     let topics = view.topics();
-    let Grounds { cluster, status, .. } = grounds.clone();
-    let stop = grounds.stop.child();
-    let ended = grounds.threads.spawn("http-view".into(), &stop, move |stop| {
-        for first in &first {
-            while !first.wait(Duration::from_millis(100)) && !stop.given() {}
+    let Grounds { cluster, status, stop: host, .. } = grounds.clone();
+    grounds.threads.spawn("http-view".into(), &grounds.stop.child(), move |stop| {
+        // Stopped or not: a reader that comes after this one relies on it.
+        if let Some(before) = &before {
+            before.ended.wait_unless(&host);
         }
+        there.wait_unless(stop);
         let mut told = Told::default();
         while !stop.given() {
             let ended = follow(&cluster, &topics, &view, &status, stop);
@@ -111,8 +115,7 @@ pub(super) fn feed_view(
             }
             stop.wait(AGAIN);
         }
-    })?;
-    Ok((stop, ended))
+    })
 }
 
 /// Follows the topics until `stop`, until one of them grows, or until the broker goes away.

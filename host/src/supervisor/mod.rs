@@ -8,6 +8,7 @@
 
 mod deployer;
 mod history;
+mod inbox;
 mod jobs;
 mod pipeline_file;
 mod run;
@@ -15,13 +16,13 @@ mod signal;
 mod slot;
 mod state_folder;
 mod subscriber;
+mod terminal;
 mod threads;
 mod versions;
 mod watch;
 mod web;
 
 use std::net::TcpListener;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,12 +37,14 @@ pub use versions::{VersionErrors, check_components, check_versions};
 
 use crate::config::Loaded;
 use crate::config::plan::{Brokers, Plan, Secret};
-use crate::http::{Admin, Commands, TOKEN_VARIABLE};
+use crate::http::{Admin, TOKEN_VARIABLE};
 use crate::log::kafka::Cluster;
 use crate::status::Status;
-use deployer::{Deployer, Event, Workshop};
+use deployer::{Candidates, Deployer, Parts, Workshop};
+use inbox::Inbox;
 use signal::Signal;
 use subscriber::Grounds;
+use terminal::Terminal;
 use threads::Threads;
 use watch::Watch;
 use web::Web;
@@ -54,13 +57,6 @@ const SIGXFSZ: i32 = 25;
 
 /// Signals this close together are one.
 const ONE_SIGNAL: Duration = Duration::from_millis(500);
-
-/// What the deployer has not heard yet, at most. Files are looked at in rounds as well, so that one that is not told
-/// of is only later.
-const UNHEARD: usize = 256;
-
-/// How late a stop is noticed by who waits for commands.
-const GLANCE: Duration = Duration::from_millis(200);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,33 +73,25 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     let plan = &loaded.plan;
     // Whatever can be wrong is found before anything is started.
     info!("compiling {} components", plan.handlers.len());
-    let mut workshop = Workshop::new(plan, state)?;
-    let (tell, events) = sync_channel(UNHEARD);
-    let heard = tell.clone();
-    // What finds no room is looked at in a round.
-    let mut watch = Watch::new(move |event| drop(heard.try_send(Event::Files(event))));
+    let inbox = Inbox::default();
+    let mut watch = Watch::new(inbox.clone());
     watch.follow(&deployer::files(&file, &loaded).collect());
+    let mut workshop = Workshop::new(plan, state)?;
     let candidates = workshop.candidates(&loaded)?;
     let runtime = runtime()?;
     let (admin, commands) = Admin::new(std::env::var(TOKEN_VARIABLE).ok().map(Secret::new));
     let web = Web::new(runtime.handle().clone(), admin);
-    let listener = web.bind(plan.http.as_ref()).map_err(|error| {
-        miette!(
-            help = "another process has the port, perhaps another host: choose another one with `listen` in [http]; in the \
-                    pipeline that ships, by WASMILL_LISTEN",
-            "{error}"
-        )
-    })?;
+    let bound = web.bind(plan.http.as_ref()).map_err(|error| miette!(help = error.remedy(), "{error}"))?;
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
     let status = Status::new(&plan.name, cluster.bootstrap(), cluster.is_embedded());
     let stop = Signal::default();
-    listen_to_signals(&runtime, &stop, &tell)?;
+    listen_to_signals(&runtime, &stop, &inbox)?;
     announce(plan, &cluster);
 
     let threads = Threads::default();
     let grounds = Grounds { threads: threads.clone(), cluster, status, stop: stop.clone() };
-    let started =
-        start(&grounds, file, workshop, loaded, candidates, (web, listener), (watch, events), commands, tell);
+    let parts = Parts { grounds: grounds.clone(), file, workshop, web, watch, inbox, commands };
+    let started = start(parts, loaded, candidates, bound);
     if started.is_err() {
         // A start that fails half-way must not leave shards behind.
         stop.give();
@@ -136,35 +124,19 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the parts of a host, put together in this one place")]
 fn start(
-    grounds: &Grounds,
-    file: PipelineFile,
-    workshop: Workshop,
+    parts: Parts,
     loaded: Loaded,
-    candidates: deployer::Candidates,
-    web: (Web, Option<TcpListener>),
-    watch: (Watch, Receiver<Event>),
-    commands: Commands,
-    tell: SyncSender<Event>,
+    candidates: Candidates,
+    bound: Option<TcpListener>,
 ) -> miette::Result<()> {
-    jobs::watch_broker(grounds)?;
+    let grounds = parts.grounds.clone();
+    jobs::watch_broker(&grounds)?;
     let (handlers, sinks) = (loaded.plan.handlers.len(), loaded.plan.sinks.len());
-    let deployer = Deployer::start(grounds.clone(), file, workshop, loaded, candidates, web, watch)?;
+    let deployer = Mutex::new(Deployer::start(parts, loaded, candidates, bound)?);
     info!("running {handlers} handlers and {sinks} sinks");
-    let deployer = Mutex::new(deployer);
     grounds.threads.spawn("deployer".into(), &grounds.stop, move |stop| {
         deployer.lock().unwrap_or_else(PoisonError::into_inner).run(stop);
-    })?;
-    let commands = Mutex::new(commands);
-    grounds.threads.spawn("admin".into(), &grounds.stop, move |stop| {
-        let commands = commands.lock().unwrap_or_else(PoisonError::into_inner);
-        while !stop.given() {
-            // One that finds no room is dropped, which answers it.
-            if let Some(asked) = commands.next(GLANCE) {
-                drop(tell.try_send(Event::Asked(asked)));
-            }
-        }
     })?;
     Ok(())
 }
@@ -179,23 +151,22 @@ fn runtime() -> miette::Result<Runtime> {
 }
 
 /// Turns the first SIGINT or SIGTERM into a stop, the second into the end, and SIGHUP into a reload.
-fn listen_to_signals(runtime: &Runtime, stop: &Signal, tell: &SyncSender<Event>) -> miette::Result<()> {
+fn listen_to_signals(runtime: &Runtime, stop: &Signal, inbox: &Inbox) -> miette::Result<()> {
+    let terminal = Terminal::at_start();
     let _inside = runtime.enter();
     let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
     let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
     // Listening is enough: then a file that may not grow any further fails the write, not the process.
     let _ = signal(SignalKind::from_raw(SIGXFSZ)).into_diagnostic().wrap_err("SIGXFSZ")?;
     let mut hang_up = signal(SignalKind::hangup()).into_diagnostic().wrap_err("SIGHUP")?;
-    let (tell, ends) = (tell.clone(), stop.clone());
-    let had_terminal = has_terminal();
+    let (inbox, ends) = (inbox.clone(), stop.clone());
     runtime.spawn(async move {
         while hang_up.recv().await.is_some() {
-            // Whoever closes its terminal wants it to end.
-            if had_terminal && !has_terminal() {
+            if terminal.took_its_leave() {
                 info!("SIGHUP, and the terminal is gone: finishing what is under way");
                 ends.give();
-            } else if tell.try_send(Event::Reload).is_err() {
-                warn!("SIGHUP: too much is under way; send it again");
+            } else {
+                inbox.reload();
             }
         }
     });
@@ -222,10 +193,6 @@ fn listen_to_signals(runtime: &Runtime, stop: &Signal, tell: &SyncSender<Event>)
         std::process::exit(1);
     });
     Ok(())
-}
-
-fn has_terminal() -> bool {
-    std::fs::File::open("/dev/tty").is_ok()
 }
 
 fn announce(plan: &Plan, cluster: &Cluster) {

@@ -1,7 +1,7 @@
 //! Runs a shard on the calling thread until it is stopped, and tells the status how it goes. Before a batch runs,
 //! its handler is exchanged for what was deployed meanwhile.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tracing::{debug, info, trace, warn};
 
@@ -9,7 +9,7 @@ use super::signal::Signal;
 use crate::event::{Failure, Handler, Now, Position};
 use crate::log::{Committer, Source};
 use crate::shard::{Fatal, Identity, Shard, Tally, Turn};
-use crate::status::{ShardState, Status, SubscriberStatus};
+use crate::status::{ShardState, Status, SubscriberStatus, now_ms};
 use crate::text::short;
 
 /// A shard that failed before is believed when it commits, or has gone this long without failing again.
@@ -48,13 +48,19 @@ where
 {
     let Place { name, shard: number, mut stuck_after, mut doubt, status } = place;
     let started = Instant::now();
-    let now = || Now { monotonic: started.elapsed(), wall_ms: wall_ms() };
+    let now = || Now { monotonic: started.elapsed(), wall_ms: now_ms() };
+    status.shard_runs(name, number, shard.digest());
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
     while !stop.given() {
         let turned = shard.turn_with(&now, |shard| {
+            // Who leaves ends by what it came with: the new one may be for other topics.
+            if stop.given() {
+                return Ok(());
+            }
             if let Some(Next { identity, max_events, stuck_after: its_own, handler }) = next()? {
                 shard.exchange(identity, max_events, handler);
+                status.shard_runs(name, number, shard.digest());
                 stuck_after = its_own;
             }
             Ok(())
@@ -134,8 +140,4 @@ fn count(status: &mut SubscriberStatus, tally: Tally) {
     if let Some((position, failure)) = tally.failure {
         status.last_failure = Some(format!("{position}: {}", failure.kind));
     }
-}
-
-fn wall_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

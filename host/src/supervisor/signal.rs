@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+/// How late a stop is noticed by who waits for something else.
+const GLANCE: Duration = Duration::from_millis(100);
+
 /// Given once, seen by everyone who holds a clone. What is given to a signal is given to those that came from it.
 #[derive(Clone)]
 pub(super) struct Signal(Arc<Inner>);
@@ -30,6 +33,13 @@ impl Default for Signal {
 }
 
 impl Signal {
+    /// For what there is nothing to wait for.
+    pub(super) fn already_given() -> Self {
+        let signal = Self::default();
+        signal.give();
+        signal
+    }
+
     /// One that is given alone, or with this one.
     pub(super) fn child(&self) -> Self {
         let child = Self::default();
@@ -67,6 +77,16 @@ impl Signal {
             .wait_timeout_while(self.lock(), timeout, |state| !state.given)
             .unwrap_or_else(PoisonError::into_inner);
         state.given
+    }
+
+    /// Waits until it is given, or `stop` is; tells whether it was. For what comes in its own time.
+    pub(super) fn wait_unless(&self, stop: &Self) -> bool {
+        while !self.wait(GLANCE) {
+            if stop.given() {
+                return false;
+            }
+        }
+        true
     }
 
     /// Completes when it is given.

@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 use super::run::{Next, Place, run};
 use super::signal::Signal;
 use super::slot::{Deployed, Slot};
-use super::threads::Threads;
+use super::threads::{Task, Threads};
 use crate::config::plan::{HandlerPlan, SinkPlan};
 use crate::event::Handler;
 use crate::guest::ComponentHandler;
@@ -46,13 +46,7 @@ pub(super) struct Grounds {
 
 /// The running shards of a handler or a sink.
 #[derive(Default)]
-pub(super) struct Shards(Vec<Running>);
-
-struct Running {
-    number: u32,
-    stop: Signal,
-    ended: Signal,
-}
+pub(super) struct Shards(Vec<(u32, Task)>);
 
 impl Shards {
     /// Runs as many shards of the handler; those that it has already go on. The first ones begin when `topics` says
@@ -64,17 +58,13 @@ impl Shards {
         slot: &Slot,
         topics: &Signal,
     ) -> miette::Result<()> {
-        self.resize(plan.shards, |number, after| {
-            let (slot, stuck_after) = (slot.clone(), STUCK + 3 * plan.limits.time);
-            let subscriber =
-                Subscriber::new(grounds, number, stuck_after, &plan.name, &plan.group, &plan.subscribe);
-            subscriber.spawn(topics, after, move |subscriber, doubt, stop| {
+        self.resize(plan.shards, |number, before| {
+            let slot = slot.clone();
+            let subscriber = Subscriber::new(grounds, number, &plan.name, &plan.group, &plan.subscribe);
+            subscriber.spawn(topics, before, move |subscriber, doubt, stop| {
                 let mut deployed = slot.reader();
                 let mut next = || deployed.take_new().map(|deployed| next(&deployed)).transpose();
-                // A slot is never empty; its topics may be others by now.
-                let Some(first) = next()? else {
-                    return Err(Broken::Unavailable("its topics are not there yet".into()));
-                };
+                let Some(first) = next()? else { unreachable!("a new reader has taken nothing yet") };
                 subscriber.run_once(first, &mut next, doubt, stop)
             })
         })
@@ -87,15 +77,14 @@ impl Shards {
         plan: &SinkPlan,
         topics: &Signal,
     ) -> miette::Result<()> {
-        self.resize(plan.shards, |number, after| {
-            let (plan, stuck_after) = (plan.clone(), STUCK + 2 * plan.timeout);
-            let subscriber =
-                Subscriber::new(grounds, number, stuck_after, &plan.name, &plan.group, &plan.subscribe);
-            subscriber.spawn(topics, after, move |subscriber, doubt, stop| {
+        self.resize(plan.shards, |number, before| {
+            let plan = plan.clone();
+            let subscriber = Subscriber::new(grounds, number, &plan.name, &plan.group, &plan.subscribe);
+            subscriber.spawn(topics, before, move |subscriber, doubt, stop| {
                 let first = Next {
                     identity: Identity::of_sink(&plan, mail::VERSION.into()),
                     max_events: plan.batch,
-                    stuck_after,
+                    stuck_after: STUCK + 2 * plan.timeout,
                     handler: MailSink::new(&plan).map_err(|error| Fatal(error.to_string()))?,
                 };
                 subscriber.run_once(first, &mut || Ok(None), doubt, stop)
@@ -105,31 +94,32 @@ impl Shards {
 
     /// Tells all of them to commit what is under way and to leave. Those who take over their numbers wait for them.
     pub(super) fn stop(&self) {
-        self.0.iter().for_each(|shard| shard.stop.give());
+        self.0.iter().for_each(|(_, shard)| shard.stop.give());
     }
 
     /// Whether all of them have ended.
     pub(super) fn are_gone(&self) -> bool {
-        self.0.iter().all(|shard| shard.ended.given())
+        self.0.iter().all(|(_, shard)| shard.ended.given())
     }
 
+    /// `start` starts one, after the one that had its number before.
     fn resize(
         &mut self,
         count: u32,
-        start: impl Fn(u32, Option<Signal>) -> miette::Result<(Signal, Signal)>,
+        start: impl Fn(u32, Option<Task>) -> miette::Result<Task>,
     ) -> miette::Result<()> {
-        for shard in self.0.iter().filter(|shard| shard.number >= count) {
+        for (_, shard) in self.0.iter().filter(|(number, _)| *number >= count) {
             shard.stop.give();
         }
         for number in 0..count {
-            let before = self.0.iter().rfind(|shard| shard.number == number);
-            if before.is_some_and(|before| !before.stop.given()) {
+            let before = self.0.iter().rfind(|(of, _)| *of == number).map(|(_, shard)| shard.clone());
+            if before.as_ref().is_some_and(|before| !before.stop.given()) {
                 continue;
             }
-            let (stop, ended) = start(number, before.map(|before| before.ended.clone()))?;
-            self.0.push(Running { number, stop, ended });
+            let shard = start(number, before)?;
+            self.0.push((number, shard));
         }
-        self.0.retain(|shard| !shard.ended.given());
+        self.0.retain(|(_, shard)| !shard.ended.given());
         Ok(())
     }
 }
@@ -176,8 +166,6 @@ struct Subscriber {
     group: String,
     topics: Vec<Arc<str>>,
     number: u32,
-    /// At the start.
-    stuck_after: Duration,
 }
 
 /// Why a shard ended before it was told to.
@@ -204,46 +192,42 @@ impl From<Fatal> for Broken {
 }
 
 impl Subscriber {
-    fn new(
-        grounds: &Grounds,
-        number: u32,
-        stuck_after: Duration,
-        name: &Arc<str>,
-        group: &str,
-        topics: &[Arc<str>],
-    ) -> Self {
+    fn new(grounds: &Grounds, number: u32, name: &Arc<str>, group: &str, topics: &[Arc<str>]) -> Self {
         let (grounds, name, topics) = (grounds.clone(), name.clone(), topics.to_vec());
-        Self { grounds, name, group: group.into(), topics, number, stuck_after }
+        Self { grounds, name, group: group.into(), topics, number }
     }
 
-    /// Runs the shard on a thread of its own, starting it over when it breaks; gives what ends it and what tells
-    /// that it has ended. `run` runs it once: with why it broke the last time.
+    /// Runs the shard on a thread of its own, starting it over when it breaks. `run_once` runs it once: with why it
+    /// broke the last time.
     fn spawn(
         self,
         topics: &Signal,
-        after: Option<Signal>,
-        run: impl Fn(&Self, Option<&str>, &Signal) -> Result<(), Broken> + Send + 'static,
-    ) -> miette::Result<(Signal, Signal)> {
-        let stop = self.grounds.stop.child();
-        let (threads, name, topics) =
-            (self.grounds.threads.clone(), format!("{}/{}", self.name, self.number), topics.clone());
-        let ended = threads.spawn(name, &stop, move |stop| {
-            // Both end within a deadline of their own, or with the host.
-            for first in after.iter().chain([&topics]) {
-                while !first.wait(Duration::from_millis(100)) && !stop.given() {}
+        before: Option<Task>,
+        run_once: impl Fn(&Self, Option<&str>, &Signal) -> Result<(), Broken> + Send + 'static,
+    ) -> miette::Result<Task> {
+        let (threads, stop, topics) =
+            (self.grounds.threads.clone(), self.grounds.stop.child(), topics.clone());
+        let name = format!("{}/{}", self.name, self.number);
+        let presence = Presence::new(&self);
+        threads.spawn(name, &stop, move |stop| {
+            let _until_the_thread_ends = &presence;
+            // Stopped or not: whoever comes after this one relies on it.
+            if let Some(before) = &before {
+                before.ended.wait_unless(&self.grounds.stop);
             }
-            self.run(&run, stop);
-        })?;
-        Ok((stop, ended))
+            topics.wait_unless(stop);
+            self.run(&run_once, stop);
+        })
     }
 
     fn run(&self, run_once: &impl Fn(&Self, Option<&str>, &Signal) -> Result<(), Broken>, stop: &Signal) {
         let (handler, shard) = (&*self.name, self.number);
         let mut wait = RESTART_MIN;
         let mut doubt: Option<String> = None;
-        self.beat(ShardState::Starting);
+        let mut has_run = false;
         while !stop.given() {
             let started = Instant::now();
+            has_run = true;
             let Err(broken) = run_once(self, doubt.as_deref(), stop) else { break };
             if started.elapsed() > RESTART_FORGIVEN {
                 wait = RESTART_MIN;
@@ -264,10 +248,8 @@ impl Subscriber {
             stop.wait(wait);
             wait = (wait * 2).min(RESTART_MAX);
         }
-        self.beat(ShardState::Stopped);
-        if !self.grounds.stop.given() {
+        if has_run && !self.grounds.stop.given() {
             info!(handler, shard, "drained: what was begun is committed, the group is left");
-            self.grounds.status.shard_is_gone(handler, shard);
         }
     }
 
@@ -291,6 +273,27 @@ impl Subscriber {
     }
 
     fn beat(&self, state: ShardState) {
-        self.grounds.status.beat(&self.name, self.number, state, self.stuck_after);
+        self.grounds.status.beat(&self.name, self.number, state, STUCK);
+    }
+}
+
+/// A shard in the status, from before its thread begins until it has ended, however that ends.
+struct Presence {
+    status: Status,
+    name: Arc<str>,
+    number: u32,
+}
+
+impl Presence {
+    fn new(subscriber: &Subscriber) -> Self {
+        let Subscriber { grounds, name, number, .. } = subscriber;
+        grounds.status.shard_comes(name, *number);
+        Self { status: grounds.status.clone(), name: name.clone(), number: *number }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.status.shard_is_gone(&self.name, self.number);
     }
 }

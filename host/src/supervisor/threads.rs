@@ -24,17 +24,26 @@ struct Running {
     thread: JoinHandle<()>,
 }
 
+/// A thread, to who needs to know of it.
+#[derive(Clone)]
+pub(super) struct Task {
+    /// Ends it, unless the host does before.
+    pub(super) stop: Signal,
+    /// Given when it has ended.
+    pub(super) ended: Signal,
+}
+
 impl Threads {
     /// Runs `body` on a thread of its own, again and again if it panics. It returns when `stop` is given, or
-    /// before. What comes back is given when the thread has ended.
+    /// before.
     pub(super) fn spawn(
         &self,
         name: String,
         stop: &Signal,
         body: impl Fn(&Signal) + Send + 'static,
-    ) -> miette::Result<Signal> {
-        let (stop, ended, its_name) = (stop.clone(), Signal::default(), name.clone());
-        let over = ended.clone();
+    ) -> miette::Result<Task> {
+        let task = Task { stop: stop.clone(), ended: Signal::default() };
+        let (stop, over, its_name) = (stop.clone(), task.ended.clone(), name.clone());
         let thread = thread::Builder::new()
             .name(name.clone())
             .spawn(move || {
@@ -52,8 +61,8 @@ impl Threads {
             .wrap_err_with(|| format!("can't start the thread `{name}`"))?;
         let mut running = self.lock();
         running.retain(|thread| !thread.ended.given());
-        running.push(Running { name, ended: ended.clone(), thread });
-        Ok(ended)
+        running.push(Running { name, ended: task.ended.clone(), thread });
+        Ok(task)
     }
 
     /// Waits for all threads to end, at most this long; gives the names of those that did not.

@@ -15,6 +15,8 @@ use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
 
+use super::inbox::Inbox;
+
 /// A file is taken for whole when it has stayed as it is for this long.
 const SETTLED: Duration = Duration::from_millis(40);
 /// One that is being written: unless its writer closes it before. A stalled copy is waited for that long.
@@ -36,6 +38,8 @@ pub(super) struct Watch {
     round: Instant,
     /// Something was heard since the last look.
     heard: Option<Instant>,
+    /// That a folder can't be watched is told once.
+    told: bool,
 }
 
 struct File {
@@ -58,10 +62,10 @@ struct Stat {
 }
 
 impl Watch {
-    /// `heard` is called on a thread of the watcher's with what it hears; that is given back to [`hear`](Self::hear).
-    pub(super) fn new(heard: impl Fn(notify::Event) + Send + 'static) -> Self {
+    /// What the watcher hears goes to the inbox, to be given back to [`hear`](Self::hear).
+    pub(super) fn new(inbox: Inbox) -> Self {
         let handler = move |event: notify::Result<notify::Event>| match event {
-            Ok(event) => heard(event),
+            Ok(event) => inbox.file(event),
             Err(error) => debug!("the file watcher: {error}"),
         };
         let watcher = notify::recommended_watcher(handler)
@@ -70,7 +74,7 @@ impl Watch {
             })
             .ok();
         let (folders, files, open) = (BTreeSet::new(), BTreeMap::new(), HashMap::new());
-        Self { watcher, folders, files, open, round: Instant::now(), heard: None }
+        Self { watcher, folders, files, open, round: Instant::now(), heard: None, told: false }
     }
 
     /// Watches these files and no others. One that is new here counts as known as it is now.
@@ -80,6 +84,11 @@ impl Watch {
             self.files.entry(path.clone()).or_insert_with(|| File { known: state(path), changed: None });
         }
         self.watch_folders();
+    }
+
+    /// There is something to look at, whatever it is.
+    pub(super) fn wake(&mut self) {
+        self.heard.get_or_insert_with(Instant::now);
     }
 
     /// What the watcher heard.
@@ -99,6 +108,8 @@ impl Watch {
             }
             EventKind::Modify(ModifyKind::Name(_)) => {
                 self.open.retain(|path, _| !event.paths.contains(path));
+                // Another folder may stand in its place.
+                self.folders.retain(|folder| !event.paths.contains(folder));
                 true
             }
             EventKind::Create(_) | EventKind::Modify(_) | EventKind::Any | EventKind::Other => true,
@@ -106,14 +117,14 @@ impl Watch {
             EventKind::Access(_) => false,
         };
         if worth_a_look {
-            self.heard.get_or_insert_with(Instant::now);
+            self.wake();
         }
     }
 
     /// How long until a look is due.
     pub(super) fn due(&self) -> Duration {
         let whole = |(path, file): (&PathBuf, &File)| {
-            file.changed.map(|(state, since)| since + quiet(path, state, &self.open))
+            file.changed.map(|(state, since)| since + self.quiet(path, state))
         };
         let heard = self.heard.map(|heard| heard + COALESCED);
         let next = self.files.iter().filter_map(whole).chain(heard).chain([self.round + ROUND]).min();
@@ -130,7 +141,8 @@ impl Watch {
             self.watch_folders();
         }
         let mut settled = Vec::new();
-        for (path, file) in &mut self.files {
+        let mut files = std::mem::take(&mut self.files);
+        for (path, file) in &mut files {
             let is = state(path);
             if is == file.known {
                 file.changed = None;
@@ -138,7 +150,7 @@ impl Watch {
             }
             match file.changed {
                 Some((was, since)) if was == is => {
-                    if now.duration_since(since) >= quiet(path, is, &self.open) {
+                    if now.duration_since(since) >= self.quiet(path, is) {
                         file.known = is;
                         file.changed = None;
                         settled.push(path.clone());
@@ -147,7 +159,22 @@ impl Watch {
                 Some(_) | None => file.changed = Some((is, now)),
             }
         }
+        self.files = files;
         settled
+    }
+
+    /// How long a file must stay as it is.
+    fn quiet(&self, path: &Path, state: State) -> Duration {
+        let target = path.canonicalize().unwrap_or_else(|_| path.into());
+        match state {
+            None => MISSING,
+            Some(_) if self.open.contains_key(path) || self.open.contains_key(&target) => UNCLOSED,
+            // Made, and not written yet.
+            Some(stat) if stat.bytes == 0 => MISSING,
+            // Nobody would tell that it is still being written.
+            Some(_) if target.parent().is_none_or(|folder| !self.folders.contains(folder)) => ROUND,
+            Some(_) => SETTLED,
+        }
     }
 
     /// The folders of the files, and of what they link to.
@@ -168,26 +195,16 @@ impl Watch {
             match watcher.watch(folder, RecursiveMode::NonRecursive) {
                 Ok(()) => drop(watched.insert(folder.clone())),
                 // The rounds look there, and try this again.
+                Err(error) if folder.exists() && !std::mem::replace(&mut self.told, true) => warn!(
+                    "{} can't be watched ({error}): looking there every {} s instead",
+                    folder.display(),
+                    ROUND.as_secs()
+                ),
                 Err(error) => debug!("{} is not watched: {error}", folder.display()),
             }
         }
         self.folders = watched;
     }
-}
-
-/// How long a file must stay as it is.
-fn quiet(path: &Path, state: State, open: &HashMap<PathBuf, Instant>) -> Duration {
-    match state {
-        None => MISSING,
-        Some(_) if is_open(path, open) => UNCLOSED,
-        // Made, and not written yet.
-        Some(stat) if stat.bytes == 0 => MISSING,
-        Some(_) => SETTLED,
-    }
-}
-
-fn is_open(path: &Path, open: &HashMap<PathBuf, Instant>) -> bool {
-    open.contains_key(path) || path.canonicalize().is_ok_and(|path| open.contains_key(&path))
 }
 
 fn state(path: &Path) -> State {

@@ -2,10 +2,12 @@
 //!
 //! A change of anything but the address is seen by the next request, on connections that are open already as well.
 
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use miette::IntoDiagnostic;
+use thiserror::Error;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -13,6 +15,7 @@ use tracing::{error, info};
 use super::jobs;
 use super::signal::Signal;
 use super::subscriber::Grounds;
+use super::threads::Task;
 use crate::config::plan::HttpPlan;
 use crate::http::{self, Admin, App, Shutdown};
 use crate::log::Publish;
@@ -21,79 +24,151 @@ pub(super) struct Web {
     runtime: Handle,
     admin: Admin,
     serving: Option<Serving>,
+    /// What takes its place when its topics are there.
+    next: Option<Next>,
 }
 
 struct Serving {
     plan: HttpPlan,
     publisher: Arc<dyn Publish>,
     app: watch::Sender<Arc<App>>,
-    /// Ends the listener.
-    server: Signal,
-    /// End the view's reader, and tell that it has ended.
-    reader: (Signal, Signal),
+    listener: Listener,
+    reader: Task,
+}
+
+struct Listener {
+    task: Task,
+    /// Given before its end when another listener goes on with the app.
+    moved: Signal,
+}
+
+struct Next {
+    plan: Option<HttpPlan>,
+    bound: Option<TcpListener>,
+    topics: Signal,
 }
 
 impl Web {
     pub(super) fn new(runtime: Handle, admin: Admin) -> Self {
-        Self { runtime, admin, serving: None }
+        Self { runtime, admin, serving: None, next: None }
     }
 
-    /// Takes the address of a new plan, if it is another one: the one step that can fail.
-    pub(super) fn bind(&self, plan: Option<&HttpPlan>) -> Result<Option<TcpListener>, String> {
-        let now = self.serving.as_ref().map(|serving| serving.plan.listen);
-        match plan.map(|plan| plan.listen) {
-            Some(listen) if Some(listen) != now => bind(listen).map(Some),
-            Some(_) | None => Ok(None),
+    /// Takes the address of a new plan, if it is another one.
+    pub(super) fn bind(&self, plan: Option<&HttpPlan>) -> Result<Option<TcpListener>, BindError> {
+        let Some(listen) = plan.map(|plan| plan.listen) else { return Ok(None) };
+        match self.serving.as_ref().map(|serving| serving.plan.listen) {
+            Some(now) if now == listen => Ok(None),
+            Some(now) if now.port() == listen.port() && listen.port() != 0 => match bind(listen) {
+                Err(BindError { error, .. }) if error.kind() == ErrorKind::AddrInUse => {
+                    Err(BindError { listen, error, by_itself: true })
+                }
+                bound => bound.map(Some),
+            },
+            Some(_) | None => bind(listen).map(Some),
         }
     }
 
-    /// Goes over to the plan; `listener` is what [`bind`](Self::bind) gave. What needs the topics waits for `topics`.
+    /// Goes over to the plan: at once, or when its topics are there. `bound` is what [`bind`](Self::bind) gave.
     pub(super) fn change(
         &mut self,
         grounds: &Grounds,
         plan: Option<&HttpPlan>,
-        listener: Option<TcpListener>,
+        bound: Option<TcpListener>,
         topics: &Signal,
     ) -> miette::Result<()> {
-        match (self.serving.take(), plan) {
+        self.next = Some(Next { plan: plan.cloned(), bound, topics: topics.clone() });
+        // At the start it answers at once, if only that the host isn't ready.
+        if self.serving.is_none() { self.go_over(grounds) } else { self.turn(grounds) }
+    }
+
+    /// Goes over to what waits for its topics, if they are there.
+    pub(super) fn turn(&mut self, grounds: &Grounds) -> miette::Result<()> {
+        match &self.next {
+            Some(next) if next.topics.given() => self.go_over(grounds),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// What serves goes on if this fails.
+    fn go_over(&mut self, grounds: &Grounds) -> miette::Result<()> {
+        let Some(Next { plan, bound, topics }) = self.next.take() else { return Ok(()) };
+        match (&mut self.serving, plan) {
             (None, None) => {}
-            (Some(before), None) => {
-                before.server.give();
-                before.reader.0.give();
+            (Some(serving), None) => {
+                serving.listener.task.stop.give();
+                serving.reader.stop.give();
+                self.serving = None;
             }
-            (Some(before), Some(plan)) if before.plan == *plan => self.serving = Some(before),
-            (Some(before), Some(plan)) => {
-                let publisher = if before.plan.body_timeout == plan.body_timeout {
-                    before.publisher
-                } else {
-                    publisher(grounds, plan)?
-                };
-                let (app, view) = before.app.borrow().succeed(plan, publisher.clone());
-                before.app.send_replace(Arc::new(app));
-                before.reader.0.give();
-                let reader = jobs::feed_view(grounds, view, vec![before.reader.1, topics.clone()])?;
-                let server = match listener {
-                    None => before.server,
-                    Some(listener) => {
-                        before.server.give();
-                        serve(grounds, &self.runtime, plan, listener, before.app.subscribe())?
-                    }
-                };
-                self.serving =
-                    Some(Serving { plan: plan.clone(), publisher, app: before.app, server, reader });
-            }
+            (Some(serving), Some(plan)) => serving.go_over(grounds, &self.runtime, plan, bound, topics)?,
             (None, Some(plan)) => {
-                let Some(listener) = listener else { unreachable!("a new address was bound") };
-                let publisher = publisher(grounds, plan)?;
-                let (app, view) =
-                    App::new(plan, grounds.status.clone(), publisher.clone(), Some(self.admin.clone()));
+                let Some(bound) = bound else { unreachable!("a new address was bound") };
+                let publisher = publisher(grounds, &plan)?;
+                let (status, admin) = (grounds.status.clone(), self.admin.clone());
+                let (app, view) = App::new(&plan, status, publisher.clone(), Some(admin));
                 let app = watch::Sender::new(Arc::new(app));
-                let server = serve(grounds, &self.runtime, plan, listener, app.subscribe())?;
-                let reader = jobs::feed_view(grounds, view, vec![topics.clone()])?;
-                self.serving = Some(Serving { plan: plan.clone(), publisher, app, server, reader });
+                let reader = jobs::feed_view(grounds, view, None, topics)?;
+                let listener = Listener::start(grounds, &self.runtime, &plan, bound, app.subscribe())?;
+                self.serving = Some(Serving { plan, publisher, app, listener, reader });
             }
         }
         Ok(())
+    }
+}
+
+impl Serving {
+    fn go_over(
+        &mut self,
+        grounds: &Grounds,
+        runtime: &Handle,
+        plan: HttpPlan,
+        bound: Option<TcpListener>,
+        topics: Signal,
+    ) -> miette::Result<()> {
+        if self.plan == plan {
+            return Ok(());
+        }
+        let publisher = if self.plan.body_timeout == plan.body_timeout {
+            self.publisher.clone()
+        } else {
+            publisher(grounds, &plan)?
+        };
+        let (app, view) = self.app.borrow().succeed(&plan, publisher.clone());
+        if self.plan.resources != plan.resources {
+            let reader = jobs::feed_view(grounds, view, Some(self.reader.clone()), topics)?;
+            self.reader.stop.give();
+            self.reader = reader;
+        }
+        self.app.send_replace(Arc::new(app));
+        if let Some(bound) = bound {
+            let listener = Listener::start(grounds, runtime, &plan, bound, self.app.subscribe())?;
+            self.listener.moved.give();
+            self.listener.task.stop.give();
+            self.listener = listener;
+        }
+        (self.plan, self.publisher) = (plan, publisher);
+        Ok(())
+    }
+}
+
+/// Why an address can't be had.
+#[derive(Debug, Error)]
+#[error("can't listen on {listen}: {error}")]
+pub(super) struct BindError {
+    listen: SocketAddr,
+    error: std::io::Error,
+    /// This host has the port already, at another address.
+    by_itself: bool,
+}
+
+impl BindError {
+    /// What to do about it.
+    pub(super) fn remedy(&self) -> &'static str {
+        if self.by_itself {
+            "this host itself listens on that port, at another address: take another port, or restart the host"
+        } else {
+            "another process has the port, perhaps another host: choose another one with `listen` in [http]; in the \
+             pipeline that ships, by WASMILL_LISTEN"
+        }
     }
 }
 
@@ -101,49 +176,47 @@ fn publisher(grounds: &Grounds, plan: &HttpPlan) -> miette::Result<Arc<dyn Publi
     Ok(Arc::new(grounds.cluster.publisher(plan.body_timeout).into_diagnostic()?))
 }
 
-fn bind(listen: SocketAddr) -> Result<TcpListener, String> {
+fn bind(listen: SocketAddr) -> Result<TcpListener, BindError> {
     let bound = TcpListener::bind(listen).and_then(|listener| {
         listener.set_nonblocking(true)?;
         Ok(listener)
     });
-    bound.map_err(|error| format!("can't listen on {listen}: {error}"))
+    bound.map_err(|error| BindError { listen, error, by_itself: false })
 }
 
-/// Answers on a thread of its own until what comes back is given, or the host ends.
-fn serve(
-    grounds: &Grounds,
-    runtime: &Handle,
-    plan: &HttpPlan,
-    listener: TcpListener,
-    app: watch::Receiver<Arc<App>>,
-) -> miette::Result<Signal> {
-    let address = listener.local_addr().into_diagnostic()?;
-    for resource in &plan.resources {
-        info!("listening: http://{address}/{}", resource.name);
-    }
-    if plan.resources.is_empty() {
-        info!("listening: http://{address}");
-    }
-    let (stop, host) = (grounds.stop.child(), grounds.stop.clone());
-    let (runtime, bound) = (runtime.clone(), Mutex::new(Some(listener)));
-    grounds.threads.spawn("http".into(), &stop, move |stop| {
-        let bound = bound.lock().unwrap_or_else(PoisonError::into_inner).take();
-        runtime.block_on(async {
-            let listener = match bound.map_or_else(|| bind(address), Ok) {
-                Ok(listener) => listener,
-                Err(error) => return error!("{error}"),
+impl Listener {
+    /// Answers on a thread of its own until it is stopped, or the host ends.
+    fn start(
+        grounds: &Grounds,
+        runtime: &Handle,
+        plan: &HttpPlan,
+        bound: TcpListener,
+        app: watch::Receiver<Arc<App>>,
+    ) -> miette::Result<Self> {
+        let address = bound.local_addr().into_diagnostic()?;
+        for resource in &plan.resources {
+            info!("listening: http://{address}/{}", resource.name);
+        }
+        if plan.resources.is_empty() {
+            info!("listening: http://{address}");
+        }
+        let moved = Signal::default();
+        let (went, runtime, bound) = (moved.clone(), runtime.clone(), Mutex::new(Some(bound)));
+        let task = grounds.threads.spawn("http".into(), &grounds.stop.child(), move |stop| {
+            let bound = bound.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let shutdown = async {
+                stop.clone().come().await;
+                if went.given() { Shutdown::Moved } else { Shutdown::Ended }
             };
-            match tokio::net::TcpListener::from_std(listener) {
-                Ok(listener) => {
-                    let shutdown = async {
-                        stop.clone().come().await;
-                        if host.given() { Shutdown::Ended } else { Shutdown::Moved }
-                    };
-                    http::serve(listener, app.clone(), shutdown).await;
+            runtime.block_on(async {
+                let bound = bound.map_or_else(|| bind(address), Ok);
+                match bound.map(tokio::net::TcpListener::from_std) {
+                    Ok(Ok(listener)) => http::serve(listener, app.clone(), shutdown).await,
+                    Ok(Err(error)) => error!("can't listen on {address}: {error}"),
+                    Err(error) => error!("{error}"),
                 }
-                Err(error) => error!("can't listen on {address}: {error}"),
-            }
-        });
-    })?;
-    Ok(stop)
+            });
+        })?;
+        Ok(Self { task, moved })
+    }
 }

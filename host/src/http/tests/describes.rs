@@ -16,6 +16,7 @@ async fn readiness_follows_the_broker_and_the_shards_and_liveness_neither() {
     assert_eq!(server.get("/readyz").await.status, StatusCode::OK, "though the view has not caught up");
 
     server.status.add_subscriber(SubscriberStatus { name: "sender".into(), ..Default::default() });
+    server.status.shard_comes("sender", 0);
     server.status.beat("sender", 0, ShardState::Running, Duration::ZERO);
     let answer = server.get("/readyz").await;
     assert!(answer.json()["reasons"][0].as_str().unwrap().contains("sender, shard 0"));

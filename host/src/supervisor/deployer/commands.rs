@@ -87,7 +87,7 @@ impl Deployer {
                 help: "`wasmill versions` lists the others".into(),
             });
         }
-        let (version, compiled) = self.workshop.kept(&plan, &target).map_err(|error| Refused {
+        let (version, compiled) = self.parts.workshop.kept(&plan, &target).map_err(|error| Refused {
             kind: RefusedKind::Conflict,
             message: format!("{} can't run: {error}", short(&target)),
             help: "nothing has changed; `wasmill versions` lists the others".into(),
@@ -104,7 +104,9 @@ impl Deployer {
 
     /// What a reload would do if the file had this text.
     fn diff(&mut self, toml: String) -> Result<Value, Refused> {
-        let judged = self.file.load_as(toml).map_err(Into::into).and_then(|loaded| self.judge(loaded));
+        let judged = self.parts.file.load_as(toml).map_err(Into::into).and_then(|loaded| self.judge(loaded));
+        // Not those of a plan that was only asked about.
+        self.watch_files();
         match judged {
             Ok(reload) => Ok(json!({ "changes": reload.changes })),
             Err(refusal) => {

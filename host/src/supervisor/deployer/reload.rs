@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 use std::net::TcpListener;
 use std::path::PathBuf;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::candidate::{Candidate, Candidates};
 use super::{Deployer, files};
 use crate::config::plan::HandlerPlan;
-use crate::config::{Change, ConfigErrors, Effect, Loaded, Problem, changes};
+use crate::config::{Change, ConfigErrors, Effect, Loaded, Problem, changes, judges_anew};
 use crate::guest::LoadError;
 
 /// What a reload would do.
@@ -17,7 +17,7 @@ pub(super) struct Reload {
     pub(super) loaded: Loaded,
     pub(super) changes: Vec<Change>,
     pub(super) candidates: Candidates,
-    listener: Option<TcpListener>,
+    bound: Option<TcpListener>,
 }
 
 /// Why it can't be done, and which files may mend that.
@@ -29,8 +29,8 @@ pub(super) struct Refusal {
 impl Deployer {
     /// Reads pipeline.toml and puts it to work; an error was told already.
     pub(super) fn reload(&mut self) -> Result<Vec<Change>, Vec<String>> {
-        match self.file.load().map_err(Into::into).and_then(|loaded| self.judge(loaded)) {
-            Ok(Reload { loaded, changes, candidates, listener }) => {
+        match self.parts.file.load().map_err(Into::into).and_then(|loaded| self.judge(loaded)) {
+            Ok(Reload { loaded, changes, candidates, bound }) => {
                 for warning in &loaded.warnings {
                     warn!("{}", warning.line());
                 }
@@ -42,14 +42,14 @@ impl Deployer {
                 }
                 self.loaded = loaded;
                 self.awaited.clear();
-                if let Err(failed) = self.put_to_work(candidates, listener) {
+                if let Err(failed) = self.put_to_work(candidates, bound) {
                     // Threads, mostly, of which the system has no more.
                     let line = format!("pipeline.toml is only partly at work: {failed}; SIGHUP tries again");
                     error!("{line}");
-                    self.grounds.status.config_refused(&line);
+                    self.parts.grounds.status.config_refused(&line);
                     return Err(vec![line]);
                 }
-                self.grounds.status.config_loaded();
+                self.parts.grounds.status.config_loaded();
                 self.retry_refused();
                 Ok(changes)
             }
@@ -58,8 +58,10 @@ impl Deployer {
                 for line in &lines {
                     error!("{line}");
                 }
-                error!("pipeline.toml is refused: everything goes on as it was, until that is mended");
-                self.grounds.status.config_refused(&lines.join("\n"));
+                error!(
+                    "pipeline.toml is refused: everything goes on as it was, until that is mended (SIGHUP tries again)"
+                );
+                self.parts.grounds.status.config_refused(&lines.join("\n"));
                 self.awaited = files;
                 self.watch_files();
                 Err(lines)
@@ -67,12 +69,13 @@ impl Deployer {
         }
     }
 
-    /// Everything that can be wrong with a plan for this host is found here. Changes nothing.
+    /// Everything that can be wrong with a plan for this host is found here. Puts nothing to work.
     pub(super) fn judge(&mut self, loaded: Loaded) -> Result<Reload, Refusal> {
         // Before anything is read: what changes from here on is seen.
-        let watched =
-            files(&self.file, &self.loaded).chain(files(&self.file, &loaded)).chain(self.awaited.clone());
-        self.watch.follow(&watched.collect());
+        let watched = files(&self.parts.file, &self.loaded)
+            .chain(files(&self.parts.file, &loaded))
+            .chain(self.awaited.clone());
+        self.parts.watch.follow(&watched.collect());
         let changes = changes(&self.loaded.plan, &loaded.plan);
         let mut problems: Vec<Problem> = changes
             .iter()
@@ -86,7 +89,7 @@ impl Deployer {
                 )
             })
             .collect();
-        if let Err(error) = self.workshop.make_room(&loaded.plan) {
+        if let Err(error) = self.parts.workshop.make_room(&loaded.plan) {
             problems.push(loaded.places.subject("handlers", error.to_string(), "take fewer shards".into()));
         }
         let mut candidates = Candidates::new();
@@ -97,13 +100,12 @@ impl Deployer {
                 Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
             }
         }
-        let listener = self.web.bind(loaded.plan.http.as_ref()).unwrap_or_else(|message| {
-            let help = "another process has the port, perhaps: choose another one".into();
-            problems.push(loaded.places.subject("http.listen", message, help));
+        let bound = self.parts.web.bind(loaded.plan.http.as_ref()).unwrap_or_else(|error| {
+            problems.push(loaded.places.subject("http.listen", error.to_string(), error.remedy().into()));
             None
         });
         if problems.is_empty() {
-            return Ok(Reload { loaded, changes, candidates, listener });
+            return Ok(Reload { loaded, changes, candidates, bound });
         }
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         let components = loaded.plan.handlers.iter().map(|handler| handler.component.clone());
@@ -115,24 +117,21 @@ impl Deployer {
     /// where the file is no better.
     fn candidate(&mut self, plan: &HandlerPlan) -> Result<Option<Candidate>, LoadError> {
         let Some(handler) = self.handlers.get(&plan.name) else {
-            return self.workshop.candidate(plan).map(Some);
+            return self.parts.workshop.candidate(plan).map(Some);
         };
-        let before = &handler.plan;
-        let fits = before.component == plan.component
-            && before.allow == plan.allow
-            && before.sha256 == plan.sha256
-            && before.limits.memory <= plan.limits.memory;
-        if fits {
+        if !judges_anew(&handler.plan, plan) {
             return Ok(None);
         }
-        let same_file = before.component == plan.component;
+        let same_file = handler.plan.component == plan.component;
         let (digest, file) = (handler.version.digest().clone(), handler.file.clone());
-        let error = match self.workshop.candidate(plan) {
+        let error = match self.parts.workshop.candidate(plan) {
             Ok(candidate) => return Ok(Some(candidate)),
             Err(error) => error,
         };
-        match self.workshop.kept(plan, &digest) {
+        match self.parts.workshop.kept(plan, &digest) {
             Ok((version, compiled)) if same_file => {
+                // As it stands in /status already, or will when it is looked at again.
+                debug!(handler = &*plan.name, "its file is not what runs: {error}");
                 Ok(Some(Candidate { version, compiled, file, loaded: None }))
             }
             Ok(_) | Err(_) => Err(error),

@@ -42,13 +42,13 @@ impl Deployer {
         let held = self.history(&plan).held().is_some_and(|held| held.instead_of == file.digest);
         if held || file.digest == runs {
             if !held {
-                self.history(&plan).release();
+                self.history(&plan).loaded(&file.digest, &file.bytes, plan.keep);
             }
             info!(handler = %name, "its file is {} again", short(&file.digest));
             self.settled(name, &file.digest);
             return;
         }
-        match self.workshop.compile(&file, &plan) {
+        match self.parts.workshop.compile(&file, &plan) {
             Ok((version, compiled)) => {
                 let digest = file.digest.clone();
                 self.put_version(name, Candidate { version, compiled, file: digest, loaded: Some(file) });
@@ -66,7 +66,7 @@ impl Deployer {
         // Linked anew it is what it was.
         if old != new {
             // Before its shards can report of it.
-            self.grounds.status.update(name, |s| {
+            self.parts.grounds.status.update(name, |s| {
                 s.digest = new.to_string();
                 s.version.previous = Some(old.to_string());
                 s.version.swaps += 1;
@@ -78,9 +78,12 @@ impl Deployer {
             info!(handler = %name, old = short(&old), new = short(&new), "swapped: {how} in {compile_ms:.1} ms");
         }
         let plan = handler.plan.clone();
-        handler.deploy();
-        self.workshop.remember(&plan, &candidate);
-        self.settled(name, &candidate.file);
+        handler.slot.put(handler.deployed());
+        self.parts.workshop.remember(&plan, &candidate);
+        // What runs instead of the file says nothing of the file.
+        if candidate.loaded.is_some() {
+            self.settled(name, &candidate.file);
+        }
     }
 
     fn settled(&mut self, name: &Arc<str>, file: &Arc<str>) {
@@ -88,7 +91,7 @@ impl Deployer {
             handler.file = file.clone();
             handler.refused = false;
         }
-        self.grounds.status.update(name, |s| s.version.refused = None);
+        self.parts.grounds.status.update(name, |s| s.version.refused = None);
     }
 
     /// The version that runs goes on.
@@ -100,10 +103,10 @@ impl Deployer {
         handler.refused = true;
         let problem = self.loaded.places.component(name, error).line();
         let runs = short(handler.version.digest());
-        let known = self.grounds.status.refused(name).is_some_and(|told| told == problem);
+        let known = self.parts.grounds.status.refused(name).is_some_and(|told| told == problem);
         if !known {
             warn!(handler = %name, "refused: {problem}; {runs} goes on");
         }
-        self.grounds.status.update(name, |s| s.version.refused = Some(problem));
+        self.parts.grounds.status.update(name, |s| s.version.refused = Some(problem));
     }
 }
