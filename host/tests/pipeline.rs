@@ -4,59 +4,26 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use common::host::{self, Host, Pipeline, until};
 use common::http;
 use common::kafka::{Broker, free_port};
+use common::orders::{
+    Customers, KEYS, cluster, every_order_is_there_once_and_in_order, numbers, order, read, text,
+    wait_for_all,
+};
 use common::smtp::SmtpServer;
 use serde_json::{Value, json};
-use wasmill::config::plan::{Brokers, KafkaPlan};
 use wasmill::event::headers::{FAILURE_KIND, FAILURE_MESSAGE};
-use wasmill::event::{Event, Record, header, headers};
+use wasmill::event::{Record, headers};
 use wasmill::log::Publish;
-use wasmill::log::kafka::{Cluster, Start};
 
 /// One at a time: each of these tests needs the machine for itself.
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn order(quantity: u64) -> Value {
-    json!({
-        "customer": {"id": "c-1", "name": "Ada Park", "email": "ada@example.com"},
-        "items": [{"sku": "m", "name": "Pizza", "quantity": quantity, "unit_price_cents": 1150}],
-        "currency": "EUR",
-    })
-}
-
-fn cluster(brokers: &str) -> Cluster {
-    let plan = KafkaPlan {
-        brokers: Brokers::Addresses(brokers.into()),
-        properties: BTreeMap::new(),
-        instance: "test".into(),
-    };
-    Cluster::connect(&plan, "test").unwrap()
-}
-
-/// Everything committed in a topic, now.
-fn read(brokers: &str, topic: &str) -> Vec<Event> {
-    let mut tail = cluster(brokers).tail(&[topic.into()], &Start::Beginning).unwrap();
-    let mut events = Vec::new();
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !tail.caught_up() {
-        assert!(Instant::now() < deadline, "{topic} can't be read");
-        events.extend(tail.poll(10_000, Duration::from_millis(100)).unwrap());
-    }
-    events
-}
-
-fn text<'a>(event: &'a Event, name: &str) -> &'a str {
-    std::str::from_utf8(header(&event.headers, name).unwrap_or_default()).unwrap()
 }
 
 fn wasmill(pipeline: &Pipeline, host: &Host, brokers: &str, args: &[&str]) -> (bool, String, String) {
@@ -258,106 +225,15 @@ fn an_order_becomes_an_eml_file_on_the_embedded_broker() {
     assert!(status.success());
 }
 
-/// Places orders until it is told to stop: order `n` of a key says so in `placed_at_us`.
-struct Customers {
-    stop: Arc<AtomicBool>,
-    placed: thread::JoinHandle<BTreeMap<String, u64>>,
-}
-
-const KEYS: u64 = 60;
-
-impl Customers {
-    fn start(brokers: &str, per_second: u64) -> Self {
-        let (stop, brokers) = (Arc::new(AtomicBool::new(false)), brokers.to_string());
-        let stopped = stop.clone();
-        let placed = thread::spawn(move || {
-            let publisher = cluster(&brokers).publisher(Duration::from_secs(30)).unwrap();
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let mut placed = BTreeMap::new();
-            let mut next = tokio::time::Instant::now();
-            while !stopped.load(Ordering::Relaxed) {
-                let acknowledged: Vec<_> = (0..KEYS)
-                    .map(|key| {
-                        let key = format!("o-{key}");
-                        let number = placed.entry(key.clone()).or_insert(0);
-                        *number += 1;
-                        let mut order = order(1);
-                        order["order_id"] = json!(key);
-                        order["placed_at_us"] = json!(*number);
-                        let payload = Some(order.to_string().into());
-                        let record = Record {
-                            topic: "orders".into(),
-                            key: Some(key.into()),
-                            payload,
-                            headers: vec![],
-                        };
-                        publisher.publish(record, Duration::from_secs(30))
-                    })
-                    .collect();
-                next += Duration::from_secs(1).mul_f64(KEYS as f64 / per_second as f64);
-                runtime.block_on(async {
-                    for acknowledgement in acknowledged {
-                        acknowledgement.await.unwrap();
-                    }
-                    tokio::time::sleep_until(next).await;
-                });
-            }
-            placed
-        });
-        Self { stop, placed }
-    }
-
-    fn stop(self) -> BTreeMap<String, u64> {
-        self.stop.store(true, Ordering::Relaxed);
-        self.placed.join().unwrap()
-    }
-}
-
-/// The numbers of each key's orders, in the order of the topic.
-fn numbers(brokers: &str, topic: &str) -> BTreeMap<String, Vec<u64>> {
-    let mut numbers: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for event in read(brokers, topic) {
-        let key = String::from_utf8(event.key.unwrap().to_vec()).unwrap();
-        let payload: Value = serde_json::from_slice(&event.payload.unwrap()).unwrap();
-        numbers.entry(key).or_default().push(payload["placed_at_us"].as_u64().unwrap());
-    }
-    numbers
-}
-
 /// Waits until the last topic has as many records as were placed, then checks each of them in each topic.
 fn every_order_went_through_once_and_in_order(brokers: &str, placed: &BTreeMap<String, u64>, host: &Host) {
-    let total: u64 = placed.values().sum();
-    let mut tail = cluster(brokers).tail(&["emails".into()], &Start::Beginning).unwrap();
-    let mut seen = 0;
-    until(Duration::from_secs(120), || {
-        seen += tail.poll(10_000, Duration::from_millis(50)).unwrap().len() as u64;
-        seen >= total
-    })
-    .unwrap_or_else(|()| panic!("{seen} of {total} orders went through\n{}", host.log()));
+    wait_for_all(brokers, "emails", placed).unwrap_or_else(|late| panic!("{late}\n{}", host.log()));
     for topic in ["order_details", "order_confirmed", "emails"] {
-        let numbers = numbers(brokers, topic);
-        for (key, &count) in placed {
-            let of_key = numbers.get(key).map(Vec::as_slice).unwrap_or_default();
-            let expected: Vec<u64> = (1..=count).collect();
-            assert!(of_key == expected, "{topic}, {key}: {:?}", first_difference(of_key, &expected));
-        }
-        assert_eq!(numbers.len(), placed.len(), "{topic}: keys that nobody sent");
+        every_order_is_there_once_and_in_order(topic, &numbers(brokers, topic), placed);
     }
     for handler in ["order-formatter", "transaction-processor", "email-composer"] {
         assert!(read(brokers, &format!("{handler}.dlq")).is_empty(), "dead letters of {handler}");
     }
-}
-
-fn first_difference(are: &[u64], should: &[u64]) -> String {
-    let at = are.iter().zip(should).position(|(a, b)| a != b).unwrap_or(are.len().min(should.len()));
-    let around = |of: &[u64]| format!("{:?}", &of[at.saturating_sub(2)..of.len().min(at + 3)]);
-    format!(
-        "at {at}: {} where {} should be ({} for {})",
-        around(are),
-        around(should),
-        are.len(),
-        should.len()
-    )
 }
 
 /// Without the mail sink, whose promise is another one: at least once.

@@ -5,6 +5,7 @@ pub(crate) mod clone;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod kafka;
+pub(crate) mod orders;
 pub(crate) mod smtp;
 mod wat;
 
