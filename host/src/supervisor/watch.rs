@@ -140,7 +140,7 @@ impl Watch {
             self.open.retain(|_, since| now.duration_since(*since) < UNCLOSED);
             self.watch_folders();
         }
-        let mut settled = Vec::new();
+        let (mut settled, mut moved) = (Vec::new(), false);
         let mut files = std::mem::take(&mut self.files);
         for (path, file) in &mut files {
             let is = state(path);
@@ -156,10 +156,18 @@ impl Watch {
                         settled.push(path.clone());
                     }
                 }
-                Some(_) | None => file.changed = Some((is, now)),
+                Some(_) | None => {
+                    moved |=
+                        is.map(|is| (is.device, is.inode)) != file.known.map(|was| (was.device, was.inode));
+                    file.changed = Some((is, now));
+                }
             }
         }
         self.files = files;
+        if moved {
+            // A link may lead to another folder now, where somebody may write on: that must be heard from here on.
+            self.watch_folders();
+        }
         settled
     }
 
@@ -216,4 +224,59 @@ fn state(path: &Path) -> State {
         modified: (metadata.mtime(), metadata.mtime_nsec()),
         changed: (metadata.ctime(), metadata.ctime_nsec()),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// Far more than anything here takes.
+    const DEADLINE: Duration = Duration::from_secs(10);
+
+    /// Hears and looks until the file has settled; gives how long that took.
+    fn settles(watch: &mut Watch, inbox: &Inbox, path: &Path) -> Duration {
+        let started = Instant::now();
+        loop {
+            assert!(started.elapsed() < DEADLINE, "{} never settles", path.display());
+            inbox.take(watch.due()).files.iter().for_each(|event| watch.hear(event));
+            if watch.due().is_zero() && watch.look().iter().any(|settled| settled == path) {
+                return started.elapsed();
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_behind_a_link_that_has_just_moved_is_not_taken_while_it_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for version in ["one", "two"] {
+            fs::create_dir(at(version)).unwrap();
+            fs::write(at(version).join("file"), version).unwrap();
+        }
+        symlink("one", at("data")).unwrap();
+        symlink("data/file", at("file")).unwrap();
+        let inbox = Inbox::default();
+        let mut watch = Watch::new(inbox.clone());
+        let file = at("file");
+        watch.follow(&BTreeSet::from([file.clone()]));
+
+        symlink("two", at("new")).unwrap();
+        fs::rename(at("new"), at("data")).unwrap();
+        settles(&mut watch, &inbox, &file);
+
+        let mut open = File::options().append(true).open(&file).unwrap();
+        open.write_all(b", and on").unwrap();
+        let written = Instant::now();
+        // As long as a file that nobody has open is waited for, many times over.
+        while written.elapsed() < 5 * SETTLED {
+            inbox.take(SETTLED / 4).files.iter().for_each(|event| watch.hear(event));
+            assert!(watch.look().is_empty(), "it was taken for whole while it was written");
+        }
+        drop(open);
+        assert!(settles(&mut watch, &inbox, &file) < UNCLOSED / 2);
+    }
 }
