@@ -55,7 +55,7 @@ impl Course {
             kill_every: (swaps / 40).max(8),
             second_joins: swaps / 5,
             second_leaves: swaps * 2 / 5,
-            toggle_from: swaps * 3 / 4,
+            toggle_from: swaps * 3 / 5,
             warm: swaps * 11 / 20,
         }
     }

@@ -191,11 +191,11 @@ fn digest(bytes: &[u8]) -> String {
 }
 
 /// The component with a number in a section that nobody reads: other bytes, the same behaviour. Each is new up to
-/// `toggle_from`, and from there on the last two take turns.
+/// `toggle_from`; from there on two take turns.
 pub(crate) fn versions(toggle_from: usize) -> impl Iterator<Item = Vec<u8>> {
     let component = fs::read(built_component("order-formatter")).unwrap();
     (0..).map(move |count: usize| {
-        let number = count.min(toggle_from + count % 2);
+        let number = if count < toggle_from { count } else { toggle_from + count % 2 };
         let name = format!("version {number}");
         // A custom section: its id, its size, the length of its name, its name.
         let (size, length) = (u8::try_from(name.len() + 1).unwrap(), u8::try_from(name.len()).unwrap());

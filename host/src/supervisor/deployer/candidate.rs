@@ -1,7 +1,9 @@
 //! From a component's file to a version that could be put to work.
 
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 
 use tracing::warn;
 
@@ -21,6 +23,8 @@ pub(in super::super) struct Workshop {
     /// Names the folder of the histories.
     plan: Plan,
     histories: BTreeMap<Arc<str>, History>,
+    /// A first plan was compiled: shards run from now on.
+    beside_shards: bool,
 }
 
 /// Not yet at work.
@@ -39,7 +43,7 @@ pub(in super::super) type Candidates = BTreeMap<Arc<str>, Candidate>;
 impl Workshop {
     pub(in super::super) fn new(plan: &Plan, state: StateFolder) -> Result<Self, VersionErrors> {
         let (engine, code) = (engine_for(&plan.handlers)?, state.code());
-        Ok(Self { engine, code, state, plan: plan.clone(), histories: BTreeMap::new() })
+        Ok(Self { engine, code, state, plan: plan.clone(), histories: BTreeMap::new(), beside_shards: false })
     }
 
     /// A candidate for each handler of a first plan, or everything that is wrong.
@@ -52,6 +56,7 @@ impl Workshop {
                 Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
             }
         }
+        self.beside_shards = true;
         problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
         if problems.is_empty() { Ok(found) } else { Err(VersionErrors::Components(problems)) }
     }
@@ -95,7 +100,20 @@ impl Workshop {
         file: &ComponentFile,
         plan: &HandlerPlan,
     ) -> Result<(Version, Compiled), LoadError> {
-        Version::compile(&self.engine, file, plan, &self.code)
+        let compile = || Version::compile(&self.engine, file, plan, &self.code);
+        if !self.beside_shards {
+            return compile();
+        }
+        thread::scope(|scope| {
+            let compiling = thread::Builder::new().name("compiling".into()).spawn_scoped(scope, || {
+                give_way();
+                compile()
+            });
+            match compiling {
+                Ok(compiling) => compiling.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_no_thread) => compile(),
+            }
+        })
     }
 
     /// Makes room for the shards of a plan. Versions that run go on with the engine that they have.
@@ -124,4 +142,13 @@ impl Workshop {
         let folder = || self.state.versions(&self.plan, &plan.name);
         self.histories.entry(plan.name.clone()).or_insert_with(|| History::open(folder()))
     }
+}
+
+/// Lets every other thread go before the calling one. There is no way back for a user without privileges, and threads
+/// inherit it: so it is for a thread that ends soon and starts no others.
+fn give_way() {
+    // nice(2)'s 10: about a tenth of the time where all cores are busy, so that compiling ends even then. What
+    // can't be had is only slower. Elsewhere than on Linux it would hold for the whole process.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::setpriority_process(None, 10);
 }
