@@ -2,109 +2,25 @@
 //!
 //! A failing seed prints itself; `WASMILL_SEED=<seed> cargo test --release --test simulated` replays it alone.
 
+mod common;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use common::copies::{
+    Copy, GROUP, TestShard, any_payload, broker, drain, every_event_has_its_fate, produce, shard_of,
+};
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
-use wasmill::config::plan::RetryPlan;
-use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Output, Record, header, headers};
-use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
-use wasmill::shard::{Identity, Shard, Turn};
-
-const GROUP: &str = "wasmill.test.copy";
-
-/// Copies each event to `out`; fails as the payload says: `reject`, `trap`, or `retry N` (works at try N).
-struct Copy;
-
-impl Handler for Copy {
-    fn handle(&mut self, events: &[&Event], attempts: &[u32]) -> Vec<Outcome> {
-        events.iter().zip(attempts).map(|(event, &attempt)| copy(event, attempt)).collect()
-    }
-
-    fn digest(&self) -> Arc<str> {
-        "c0ffee".into()
-    }
-}
-
-fn copy(event: &Event, attempt: u32) -> Outcome {
-    let payload = String::from_utf8(event.payload.clone().unwrap_or_default().to_vec()).unwrap();
-    match payload.split(' ').next().unwrap() {
-        "reject" => Err(Failure::new(FailureKind::Reject, "never")),
-        "trap" => Err(Failure::new(FailureKind::Trap, "unreachable")),
-        "retry" if attempt < payload.split(' ').nth(1).unwrap().parse().unwrap() => {
-            Err(Failure::new(FailureKind::Retry, "later"))
-        }
-        "huge" => Ok(vec![Output {
-            topic: None,
-            key: event.key.clone(),
-            // The longer the input, the larger.
-            payload: Some(vec![0; 2_000_000 + payload.len()].into()),
-            headers: vec![],
-        }]),
-        "elsewhere" => {
-            Ok(vec![Output { topic: Some("nowhere".into()), key: None, payload: None, headers: vec![] }])
-        }
-        _ => Ok(vec![Output {
-            topic: None,
-            key: event.key.clone(),
-            payload: event.payload.clone(),
-            headers: vec![],
-        }]),
-    }
-}
-
-type TestShard<H = Copy> = Shard<SimulatedSource, SimulatedCommitter, H>;
+use wasmill::event::{Event, Handler, Outcome, Record, header, headers};
+use wasmill::log::simulated::{Broker, Faults};
 
 fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
     shard_of(broker, member, seed, Copy)
-}
-
-fn shard_of<H: Handler>(broker: &Broker, member: &str, seed: u64, handler: H) -> TestShard<H> {
-    let identity = Identity {
-        name: "copy".into(),
-        digest: "".into(),
-        publish: vec!["out".into()],
-        dead_letter: "copy.dlq".into(),
-        retry: RetryPlan {
-            attempts: Some(4),
-            backoff_min: Duration::from_millis(100),
-            backoff_max: Duration::from_secs(1),
-        },
-    };
-    let committer = SimulatedCommitter::init(broker, member);
-    let source = SimulatedSource::join(broker, GROUP, member, &["in"]);
-    Shard::new(identity, 20, source, committer, handler, seed)
-}
-
-fn broker(seed: u64) -> Broker {
-    Broker::new(seed, &[("in", 4), ("out", 4), ("copy.dlq", 2)])
-}
-
-fn produce(broker: &Broker, key: &str, payload: &str) {
-    broker.produce(Record {
-        topic: "in".into(),
-        key: Some(Bytes::from(key.to_string())),
-        payload: Some(Bytes::from(payload.to_string())),
-        headers: vec![],
-    });
-}
-
-fn drain<H: Handler>(broker: &Broker, shard: &mut TestShard<H>) {
-    for _ in 0..10_000 {
-        if broker.drained(GROUP) {
-            return;
-        }
-        if let Turn::Refused { wait, .. } = shard.turn(&|| broker.now()).unwrap() {
-            broker.pass(wait);
-        }
-    }
-    panic!("not drained after 10,000 turns");
 }
 
 fn payloads(broker: &Broker, topic: &str) -> Vec<String> {
@@ -319,12 +235,7 @@ fn ordeal(seed: u64) {
     let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for number in 0..random.random_range(1..150) {
         let key = format!("k{}", random.random_range(0..12));
-        let payload = match random.random_range(0..20) {
-            0 => format!("reject {number}"),
-            1 => format!("trap {number}"),
-            2 => format!("retry {} {number}", random.random_range(2..7)),
-            _ => format!("fine {number}"),
-        };
+        let payload = any_payload(&mut random, number);
         expected.entry(key.clone()).or_default().push(payload.clone());
         produce(&broker, &key, &payload);
         for _ in 0..random.random_range(0..4) {
@@ -364,30 +275,7 @@ fn ordeal(seed: u64) {
         broker.expire(GROUP, &format!("m{member}"));
     }
     drain(&broker, &mut shard(&broker, "last", seed));
-
-    let mut seen: BTreeMap<String, (Vec<String>, Vec<String>)> = BTreeMap::new();
-    let text = |bytes: Option<Bytes>| String::from_utf8(bytes.unwrap().to_vec()).unwrap();
-    for stored in broker.read("out") {
-        seen.entry(text(stored.record.key)).or_default().0.push(text(stored.record.payload));
-    }
-    for stored in broker.read("copy.dlq") {
-        seen.entry(text(stored.record.key)).or_default().1.push(text(stored.record.payload));
-    }
-    for (key, all) in expected {
-        let dead = |payload: &&String| {
-            let mut words = payload.split(' ');
-            match words.next().unwrap() {
-                "reject" | "trap" => true,
-                "retry" => words.next().unwrap().parse::<u32>().unwrap() > 4,
-                _ => false,
-            }
-        };
-        let (letters, outputs): (Vec<_>, Vec<_>) = all.iter().partition(dead);
-        let (out, dlq) = seen.remove(&key).unwrap_or_default();
-        assert_eq!(out.iter().collect::<Vec<_>>(), outputs, "seed {seed}, key {key}: outputs");
-        assert_eq!(dlq.iter().collect::<Vec<_>>(), letters, "seed {seed}, key {key}: dead letters");
-    }
-    assert!(seen.is_empty(), "seed {seed}: nobody sent {seen:?}");
+    every_event_has_its_fate(&broker, expected, seed);
 }
 
 #[test]

@@ -59,7 +59,8 @@ pub struct Tally {
     pub outputs: u64,
     pub dead_letters: u64,
     pub committed: bool,
-    /// Of each partition that the present handler had run nothing of before: from where on all is its.
+    /// Of each partition that the present handler had run nothing of before: the first event that it ran. An earlier
+    /// one may wait for its next try, which is the present handler's as well.
     pub begun: Vec<Position>,
     /// The last failure of the batch, and its event.
     pub failure: Option<(Position, Failure)>,

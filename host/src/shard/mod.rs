@@ -42,6 +42,8 @@ pub struct Shard<S, C, H> {
     condemned: BTreeMap<Position, String>,
     /// The last commit failed, so that what the source would give next is not what is due next.
     rewind: bool,
+    /// What the source refused after a commit. It is told by the next turn: this one's commit counts.
+    put_off: Option<LogError>,
     /// Turns in a row that the log refused.
     refusals: u32,
     /// Partitions of which the present handler has run something.
@@ -92,6 +94,7 @@ where
             window: Window::default(),
             condemned: BTreeMap::new(),
             rewind: false,
+            put_off: None,
             refusals: 0,
             begun: HashSet::new(),
             random: StdRng::seed_from_u64(seed),
@@ -128,6 +131,9 @@ where
         now: &impl Fn() -> Now,
         polled: impl FnOnce(&mut Self) -> Result<(), Fatal>,
     ) -> Result<Turn, Fatal> {
+        if let Some(error) = self.put_off.take() {
+            return self.log_refused(error);
+        }
         if self.rewind {
             // In this order: the source waits for the offsets that an open transaction holds.
             match self.committer.recover().and_then(|()| self.source.rewind()) {
@@ -171,7 +177,8 @@ where
 
         // Decide.
         let slots = [doomed, ready].concat();
-        let mut begun = self.window.fronts(&slots);
+        // What the handler left out has not run.
+        let mut begun = self.window.first_of_each_partition(&slots[..outcomes.len()]);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
         let mut decision =
             decide::decide(&mut self.window, &slots, outcomes, &self.identity, now(), &mut self.random);
@@ -197,7 +204,7 @@ where
             // Which partitions are paused is not known any more. A rewind resumes all of them.
             self.window.clear();
             self.rewind = true;
-            return self.log_refused(error);
+            self.put_off = Some(error);
         }
         self.begun.extend(begun.iter().map(Position::topic_partition));
         decision.tally.begun = begun;

@@ -135,15 +135,16 @@ impl Window {
         }
     }
 
-    /// Of each partition that these slots are in, the first event that is not committed: whoever runs these runs
-    /// all from there on.
-    pub(super) fn fronts(&self, slots: &[Slot]) -> Vec<Position> {
-        let mut partitions: Vec<usize> = slots.iter().map(|slot| slot.partition).collect();
-        partitions.sort_unstable();
-        partitions.dedup();
-        let front =
-            |partition: usize| Some(self.partitions[partition].entries.front()?.event.position.clone());
-        partitions.into_iter().filter_map(front).collect()
+    /// Of each partition that these slots are in, the first event.
+    pub(super) fn first_of_each_partition(&self, slots: &[Slot]) -> Vec<Position> {
+        let mut first: Vec<Slot> = Vec::new();
+        for slot in slots {
+            match first.iter_mut().find(|other| other.partition == slot.partition) {
+                Some(other) => other.entry = other.entry.min(slot.entry),
+                None => first.push(*slot),
+            }
+        }
+        first.into_iter().map(|slot| self.event(slot).position.clone()).collect()
     }
 
     /// Takes every partition's settled prefix out, as one commit; the origins say which event each record

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each suite is a crate of its own and uses what it needs
 
 pub(crate) mod clone;
+pub(crate) mod copies;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod kafka;
