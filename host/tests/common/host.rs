@@ -31,6 +31,20 @@ impl Pipeline {
         Self { folder }
     }
 
+    /// A pipeline.toml with this text, and nothing else.
+    pub(crate) fn written(text: &str) -> Self {
+        let pipeline = Self { folder: tempfile::tempdir().unwrap() };
+        pipeline.put("pipeline.toml", text.as_bytes());
+        pipeline
+    }
+
+    /// Puts a file in the place of what is there, in one step.
+    pub(crate) fn put(&self, name: &str, content: &[u8]) {
+        let new = self.path().join(format!(".{name}.new"));
+        fs::write(&new, content).unwrap();
+        fs::rename(new, self.path().join(name)).unwrap();
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
