@@ -60,6 +60,13 @@ ci: fmt-check lint test docs deny
 kafka *args:
     kafka/start {{ args }}
 
+# What hostile guests cost their neighbours, in latency and memory, on a broker of its own; takes [RATE] [ROUNDS] [GUEST...]
+hostile *args: preflight
+    @just components
+    cargo build --quiet --release --locked --target wasm32-wasip2 --target-dir target/guests -p guests --examples
+    cargo build --quiet --release --locked -p wasmill --bin wasmill --example hostile
+    target/release/examples/hostile {{ args }}
+
 # Format all code
 fmt:
     cargo fmt --all
