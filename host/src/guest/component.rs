@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::back_seat::BackSeat;
 use super::version::{LoadError, Version};
 use super::{fault, store, wit};
 use crate::config::plan::HandlerPlan;
@@ -24,6 +25,7 @@ pub struct ComponentHandler {
     version: Version,
     plan: HandlerPlan,
     usage: Usage,
+    back_seat: BackSeat,
 }
 
 /// What the handler's calls took so far.
@@ -69,7 +71,7 @@ type Answers = Vec<Result<Vec<wit::Output>, wit::Failure>>;
 impl ComponentHandler {
     pub fn new(version: Version, plan: &HandlerPlan) -> Result<Self, LoadError> {
         version.fits(plan.limits.memory)?;
-        Ok(Self { version, plan: plan.clone(), usage: Usage::default() })
+        Ok(Self { version, plan: plan.clone(), usage: Usage::default(), back_seat: BackSeat::default() })
     }
 
     pub fn usage(&self) -> Usage {
@@ -104,8 +106,16 @@ impl ComponentHandler {
         }
     }
 
-    /// One call in an instance of its own, which ends with it, whatever happened.
+    /// One call, on this thread or, if the last ones wasted time, on one that gives way to all others.
     fn call(&mut self, batch: &[wit::Event<'_>]) -> Result<Answers, Failure> {
+        let (started, seat) = (Instant::now(), self.back_seat);
+        let answers = seat.run(|| self.call_once(batch));
+        self.back_seat.heed(answers.is_err(), started.elapsed());
+        answers
+    }
+
+    /// In an instance of its own, which ends with the call, whatever happened.
+    fn call_once(&mut self, batch: &[wit::Event<'_>]) -> Result<Answers, Failure> {
         let started = Instant::now();
         // Before the store, whose deadline starts with it.
         let timed = self.version.engine().time_a_call();

@@ -4,6 +4,7 @@
 //! [`ComponentHandler`] runs batches through a version: each call in a fresh instance, under a deadline and
 //! a memory cap, with no files, no network and no environment but its own.
 
+mod back_seat;
 mod clock;
 mod code;
 mod component;
