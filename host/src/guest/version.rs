@@ -167,6 +167,11 @@ impl Version {
         }
     }
 
+    /// Whether somebody else has it, too.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
     pub(super) fn engine(&self) -> &Engine {
         &self.inner.engine
     }

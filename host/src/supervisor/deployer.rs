@@ -55,6 +55,9 @@ pub(super) struct Deployer {
     loaded: Loaded,
     handlers: BTreeMap<Arc<str>, Handler>,
     sinks: BTreeMap<Arc<str>, SinkPlan>,
+    /// Versions that were replaced. They are kept until no shard runs them: to unmap their code takes longer than a
+    /// batch does, and is not for a shard's thread.
+    replaced: Vec<Version>,
     /// By the names of their handlers and sinks, those included that are leaving.
     shards: BTreeMap<Arc<str>, Shards>,
     topics: Topics,
@@ -118,6 +121,7 @@ impl Deployer {
             loaded,
             handlers: BTreeMap::new(),
             sinks: BTreeMap::new(),
+            replaced: Vec::new(),
             shards: BTreeMap::new(),
             topics: Topics::default(),
             awaited: BTreeSet::new(),
@@ -145,6 +149,7 @@ impl Deployer {
                     self.look_at_all();
                 }
             }
+            self.replaced.retain(Version::is_shared);
             if self.parts.watch.due().is_zero() {
                 let changed = self.parts.watch.look();
                 self.act_on(&changed);

@@ -78,8 +78,12 @@ impl Deployer {
             info!(handler = %name, old = short(&old), new = short(&new), "swapped: {how} in {compile_ms:.1} ms");
         }
         let plan = handler.plan.clone();
-        handler.slot.put(handler.deployed());
+        // It writes files: before the shards take the version up, not beside them.
         self.parts.workshop.remember(&plan, &candidate);
+        if let Some(handler) = self.handlers.get(name) {
+            handler.slot.put(handler.deployed());
+        }
+        self.replaced.push(before);
         // What runs instead of the file says nothing of the file.
         if candidate.loaded.is_some() {
             self.settled(name, &candidate.file);
