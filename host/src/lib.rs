@@ -10,6 +10,7 @@ pub mod guest;
 pub mod http;
 pub mod log;
 pub mod mail;
+mod replace;
 pub mod schema;
 pub mod shard;
 pub mod status;

@@ -18,7 +18,6 @@ mod host;
 mod invoke;
 mod new;
 mod pipeline;
-mod replace;
 mod rollback;
 mod run;
 mod simulate;

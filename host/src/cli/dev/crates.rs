@@ -11,8 +11,8 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use crate::cli::cargo::{TARGET, cargo};
-use crate::cli::replace::replace;
 use crate::config::plan::Plan;
+use crate::replace::replace;
 
 /// The crate of a component, and how it is built.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::path::Path;
 use miette::{IntoDiagnostic, WrapErr, miette};
 use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
-use crate::cli::replace::replace;
+use crate::replace::replace;
 
 /// A handler's table; `Display` writes it as the pipeline that ships does.
 #[derive(Debug)]
