@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod config;
 pub mod event;
+mod file;
 pub mod guest;
 pub mod http;
 pub mod log;

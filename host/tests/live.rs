@@ -215,6 +215,7 @@ fn what_pipeline_toml_grants_is_all_that_a_new_file_gets() {
                 .replace("[handlers.order-formatter]", &format!("[handlers.order-formatter]\n{line}"))
         });
     };
+    fs::write(pipeline.path().join("secret"), "hunter2").unwrap();
     let config_error = || status(&host)["config"]["error"].to_string();
 
     // Too little for what runs: refused as a whole.
@@ -393,15 +394,24 @@ fn a_broken_pipeline_toml_changes_nothing_is_shown_and_can_be_mended() {
         (shipped.replace("${WASMILL_LISTEN:-127.0.0.1:8080}", "192.0.2.1:1"), "can't listen on"),
         (
             format!(
+                "{shipped}\n[handlers.late]\ncomponent = \"${{file:secret}}.wasm\"\nsubscribe = [\"orders\"]\n"
+            ),
+            "there is no component at ${file:secret}.wasm",
+        ),
+        (
+            format!(
                 "{shipped}\n[handlers.late]\ncomponent = \"components/late.wasm\"\nsubscribe = [\"orders\"]\n"
             ),
-            "there is no component at",
+            "components/late.wasm",
         ),
     ] {
         edit(&pipeline, |_| broken);
         until(Duration::from_secs(20), || config_error().contains(words))
             .unwrap_or_else(|()| panic!("no {words:?} in {}\n{}", config_error(), host.log()));
         assert_eq!(http::get(&host.url("/readyz")).unwrap().status, 200);
+        let (ok, said) = cli(&pipeline, &host, &["check", "--diff", "--url", &host.url("")]);
+        assert!(!ok && said.contains(words), "{said}");
+        assert!(![said, host.log(), config_error()].concat().contains("hunter2"), "{}", host.log());
         order(&host, 1);
     }
     // What the last one lacks gets there: no further edit is needed.

@@ -101,6 +101,42 @@ fn a_component_that_is_not_there_is_told_how_to_build_it() {
 }
 
 #[test]
+fn a_secret_in_the_name_of_a_component_is_never_shown() {
+    let path = "component = \"components/email-composer.wasm\"";
+    let secret = "component = \"${file:secret}/email-composer.wasm\"";
+    // By itself, and beside another error.
+    for more in ["", "\n[sinks.wrong]\n"] {
+        let pipeline = Pipeline::shipped(|text| text.replace(path, secret) + more);
+        fs::write(pipeline.path().join("secret"), "hunter2").unwrap();
+        for verb in [&["check"][..], &["check", "--json"], &["run"], &["invoke", "email-composer"]] {
+            let told = run(&pipeline, verb, "{}");
+            assert_eq!(told.code, Some(1), "{verb:?}");
+            let said = format!("{}{}", told.stdout, told.stderr);
+            assert!(!said.contains("hunter2"), "{said}");
+            let invokes_a_broken_file = verb[0] == "invoke" && !more.is_empty();
+            let told_it = said.contains("there is no component at ${file:secret}/email-composer.wasm");
+            assert!(told_it != invokes_a_broken_file, "{verb:?}: {said}");
+        }
+    }
+}
+
+#[test]
+fn files_that_pipeline_toml_names_are_regular_ones_of_a_bounded_size() {
+    let large = "larger than 16.0 MiB";
+    for (file, said) in [("/dev/zero", "not a regular file"), ("pipe", "not a regular file"), ("large", large)] {
+        let pipeline = Pipeline::shipped(|text| {
+            let text = text.replace("schemas/order.json", file);
+            text + &format!("\n[handlers.more]\ncomponent = \"${{file:{file}}}\"\nsubscribe = [\"orders\"]\n")
+        });
+        let pipe = std::process::Command::new("mkfifo").arg(pipeline.path().join("pipe")).status();
+        assert!(pipe.unwrap().success());
+        File::create(pipeline.path().join("large")).unwrap().set_len((16 << 20) + 1).unwrap();
+        let told = run(&pipeline, &["check"], "");
+        assert_eq!((told.code, told.stderr.matches(said).count()), (Some(1), 2), "{}", told.stderr);
+    }
+}
+
+#[test]
 fn a_pipeline_that_is_not_there_is_told_in_one_error() {
     let pipeline = Pipeline::shipped(|text| text);
     for verb in [&["check"][..], &["run"], &["simulate"], &["trace", "k"], &["invoke", "h"]] {

@@ -12,6 +12,7 @@ use miette::{IntoDiagnostic, miette};
 use self::input::{Format, Input};
 use self::report::Report;
 use crate::config::plan::{HandlerPlan, Plan};
+use crate::config::{Loaded, Places};
 use crate::event::{Event, Handler, Outcome};
 use crate::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Usage, Version};
 use crate::text::count;
@@ -52,8 +53,8 @@ pub(super) struct Args {
     json: bool,
 }
 
-pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
-    let handler = find(plan, &args.handler)?;
+pub(super) fn run(loaded: &Loaded, args: Args) -> miette::Result<ExitCode> {
+    let handler = find(&loaded.plan, &args.handler)?;
     let (from, input) = match &args.file {
         Some(path) => (path.display().to_string(), input::read_file(path, args.format)),
         None => ("standard input".into(), input::read(io::stdin().lock(), args.format)),
@@ -70,7 +71,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let events = input::place(given, handler, args.key.as_deref());
     let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
 
-    let (outcomes, usage) = handle(handler, &events, &attempts, batch)?;
+    let (outcomes, usage) = handle(handler, &loaded.places, &events, &attempts, batch)?;
     let default_topic = handler.publish.first().map_or("", |topic| topic);
     let report = Report::new(default_topic, &events, &outcomes, usage);
     if args.json {
@@ -97,14 +98,16 @@ fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a HandlerPlan> {
 
 fn handle(
     plan: &HandlerPlan,
+    places: &Places,
     events: &[Event],
     attempts: &[u32],
     batch: usize,
 ) -> miette::Result<(Vec<Outcome>, Usage)> {
     let engine = Engine::new(EngineLimits { instances: 1 })?;
-    let file = ComponentFile::read(&plan.component)?;
-    let (version, _compiled) = Version::compile(&engine, &file, plan, &CodeCache::none())?;
-    let mut handler = ComponentHandler::new(version, plan)?;
+    let mut handler = ComponentFile::read(&plan.component)
+        .and_then(|file| Version::compile(&engine, &file, plan, &CodeCache::none()))
+        .and_then(|(version, _compiled)| ComponentHandler::new(version, plan))
+        .map_err(|error| places.component(plan, &error))?;
     let events: Vec<_> = events.iter().collect();
     let mut outcomes = Vec::new();
     while outcomes.len() < events.len() {

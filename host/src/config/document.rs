@@ -14,6 +14,10 @@ use toml::de::{DeTable, DeValue};
 
 use super::interpolate::interpolate;
 use super::problem::{Problem, Text};
+use crate::file;
+
+/// Bytes of a schema, a certificate or a secret that pipeline.toml names, at most.
+pub(super) const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The way to a value: keys and indices from the root.
 pub(super) type Steps<'a> = &'a [&'a str];
@@ -108,7 +112,7 @@ impl<'t> Document<'t> {
 
     /// A file that pipeline.toml refers to.
     pub(super) fn read(&mut self, path: PathBuf) -> std::io::Result<String> {
-        let content = std::fs::read_to_string(&path);
+        let content = file::read_text(&path, MOST_BYTES);
         self.files.insert(path);
         content
     }
@@ -147,6 +151,11 @@ impl<'t> Document<'t> {
         !errors
             .filter_map(|error| error.span.as_ref())
             .any(|error| spans.iter().any(|span| span.start <= error.start && error.end <= span.end))
+    }
+
+    /// A string as the file has it, its `${…}` and all.
+    pub(super) fn string(&self, path: Steps) -> Option<&str> {
+        self.find(path).and_then(|(_, value)| value.get_ref().as_str())
     }
 
     /// The value itself, or its key where the value is a default or has no place of its own.

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use super::document::Surroundings;
+use super::document::{MOST_BYTES, Surroundings};
+use crate::file;
 
 pub(super) struct Fault {
     /// As written, to find its place.
@@ -62,9 +63,9 @@ fn resolve(
     files: &mut BTreeSet<PathBuf>,
 ) -> Result<String, (String, String)> {
     if let Some(path) = placeholder.strip_prefix("file:") {
-        let file = around.root.join(path);
-        files.insert(file.clone());
-        return match std::fs::read_to_string(file) {
+        let whole = around.root.join(path);
+        files.insert(whole.clone());
+        return match file::read_text(&whole, MOST_BYTES) {
             // Files of secrets end with a newline that is not part of the secret.
             Ok(content) => Ok(content.trim_end_matches(['\r', '\n']).into()),
             Err(error) => Err((

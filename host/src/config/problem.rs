@@ -104,16 +104,30 @@ impl Places {
         self.text.as_str() == text
     }
 
-    /// The fault as a problem of the handler's `component`, with the help of everything related to it.
-    pub fn component(&self, handler: &str, fault: &dyn Diagnostic) -> Problem {
+    /// The fault as a problem of the handler's `component`, with the help of everything related to it. What came
+    /// from the environment or a file shows as it is written.
+    pub fn component(&self, handler: &HandlerPlan, fault: &dyn Diagnostic) -> Problem {
+        let name = &*handler.name;
         let related = fault.related().into_iter().flatten();
         let helps: Vec<String> = std::iter::once(fault)
             .chain(related)
             .filter_map(|f| f.help())
             .map(|help| help.to_string())
             .collect();
-        let help = (!helps.is_empty()).then(|| helps.join("\n"));
-        self.problem(&["handlers", handler, "component"], format!("`{handler}`: {fault}"), help)
+        let document = Document::parse(&self.text);
+        let as_written = |mut text: String| {
+            let component = Some(handler.component.display().to_string());
+            for (key, value) in [("component", component), ("sha256", handler.sha256.as_deref().map(Into::into))] {
+                let written = document.string(&["handlers", name, key]).filter(|text| text.contains("${"));
+                if let (Some(written), Some(value)) = (written, value) {
+                    text = text.replace(&value, written);
+                }
+            }
+            text
+        };
+        let help = (!helps.is_empty()).then(|| as_written(helps.join("\n")));
+        let message = format!("`{name}`: {}", as_written(fault.to_string()));
+        self.problem(&["handlers", name, "component"], message, help)
     }
 
     /// A problem of one of `kafka.properties`, or of one that is missing there.

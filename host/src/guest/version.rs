@@ -53,7 +53,7 @@ pub enum LoadError {
     Folder { path: PathBuf },
 
     #[error("can't read {}: {source}", .path.display())]
-    #[diagnostic(help("this user must be allowed to read the file"))]
+    #[diagnostic(help("it must be a regular file that this user may read"))]
     Unreadable { path: PathBuf, source: io::Error },
 
     #[error("{} is larger than {}", .path.display(), ByteSize::b(file::MOST_BYTES))]

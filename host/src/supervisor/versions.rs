@@ -34,7 +34,7 @@ pub fn check_components(handlers: &[HandlerPlan], places: &Places) -> Result<(),
     };
     let mut problems: Vec<Problem> = handlers
         .iter()
-        .filter_map(|handler| check(handler).err().map(|error| places.component(&handler.name, &error)))
+        .filter_map(|handler| check(handler).err().map(|error| places.component(handler, &error)))
         .collect();
     problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     if problems.is_empty() { Ok(()) } else { Err(VersionErrors::Components(problems)) }

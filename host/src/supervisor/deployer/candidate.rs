@@ -53,7 +53,7 @@ impl Workshop {
         for handler in &loaded.plan.handlers {
             match self.candidate(handler) {
                 Ok(candidate) => drop(found.insert(handler.name.clone(), candidate)),
-                Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
+                Err(error) => problems.push(loaded.places.component(handler, &error)),
             }
         }
         self.beside_shards = true;
@@ -91,7 +91,8 @@ impl Workshop {
         digest: &Arc<str>,
     ) -> Result<(Version, Compiled), String> {
         let bytes = self.history(plan).component(digest)?.to_vec();
-        let file = ComponentFile { path: plan.component.clone(), bytes, digest: digest.clone() };
+        // Not the handler's file: that holds something else.
+        let file = ComponentFile { path: format!("{digest}.wasm").into(), bytes, digest: digest.clone() };
         self.compile(&file, plan).map_err(|error| error.to_string())
     }
 

@@ -97,7 +97,7 @@ impl Deployer {
             match self.candidate(handler) {
                 Ok(None) => {}
                 Ok(Some(candidate)) => drop(candidates.insert(handler.name.clone(), candidate)),
-                Err(error) => problems.push(loaded.places.component(&handler.name, &error)),
+                Err(error) => problems.push(loaded.places.component(handler, &error)),
             }
         }
         let bound = self.parts.web.bind(loaded.plan.http.as_ref()).unwrap_or_else(|error| {

@@ -105,7 +105,7 @@ impl Deployer {
             handler.file = file;
         }
         handler.refused = true;
-        let problem = self.loaded.places.component(name, error).line();
+        let problem = self.loaded.places.component(&handler.plan, error).line();
         let runs = short(handler.version.digest());
         let known = self.parts.grounds.status.refused(name).is_some_and(|told| told == problem);
         if !known {
