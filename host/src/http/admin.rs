@@ -7,11 +7,16 @@
 mod access;
 mod routes;
 
+use std::env;
+use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use miette::Diagnostic;
 use serde_json::Value;
+use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::problem::Problem;
@@ -32,7 +37,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Admin {
     commands: SyncSender<Asked>,
     token: Option<Secret>,
+    denials: Arc<access::Denials>,
     pub(super) patience: Duration,
+}
+
+/// The environment has a token that nobody could give. Without one the host would obey more than was meant to.
+#[derive(Debug, Error, Diagnostic)]
+#[error("{TOKEN_VARIABLE} {fault}")]
+#[diagnostic(help(
+    "set it to the token, visible ASCII characters without spaces, such as `openssl rand -hex 32` makes; or unset it: \
+     then whoever sits at the host's machine may command it, and nobody else"
+))]
+pub struct BadToken {
+    fault: &'static str,
 }
 
 /// The answering end.
@@ -85,11 +102,16 @@ pub enum RefusedKind {
 }
 
 impl Admin {
-    /// Without a token only clients on this machine may ask. An empty one is none.
+    /// What [`TOKEN_VARIABLE`] holds; none when it is not set.
+    pub fn token_from_env() -> Result<Option<Secret>, BadToken> {
+        env::var_os(TOKEN_VARIABLE).map(token).transpose()
+    }
+
+    /// Without a token only clients on this machine may ask; with an empty one nobody may.
     pub fn new(token: Option<Secret>) -> (Self, Commands) {
         let (commands, asked) = sync_channel(WAITING);
-        let token = token.filter(|token| !token.expose().is_empty());
-        let admin = Self { commands: commands.clone(), token, patience: PATIENCE };
+        let denials = Arc::default();
+        let admin = Self { commands: commands.clone(), token, denials, patience: PATIENCE };
         (admin, Commands { asked, _open: commands })
     }
 
@@ -148,8 +170,40 @@ impl From<Refused> for Problem {
     }
 }
 
+fn token(value: OsString) -> Result<Secret, BadToken> {
+    let fault = match value.into_string() {
+        Ok(token) if token.is_empty() => "is set and empty",
+        Ok(token) if token.bytes().all(|byte| byte.is_ascii_graphic()) => return Ok(Secret::new(token)),
+        Ok(_) | Err(_) => "holds what no request can carry as a token",
+    };
+    Err(BadToken { fault })
+}
+
 fn stopping() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", "The host is about to end")
         .detail("The command was not carried out.")
         .retry_after(5)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
+    use super::*;
+
+    #[test]
+    fn a_token_that_nobody_could_give_is_an_error_and_never_as_good_as_none() {
+        assert_eq!(token("s3cret".into()).unwrap().expose(), "s3cret");
+        for (value, fault) in [
+            (OsString::new(), "is set and empty"),
+            ("s3cret\n".into(), "no request can carry"),
+            ("two words".into(), "no request can carry"),
+            ("sécret".into(), "no request can carry"),
+            (OsString::from_vec(vec![b's', 0xff]), "no request can carry"),
+        ] {
+            let error = token(value).unwrap_err();
+            assert!(error.to_string().contains(fault) && !error.to_string().contains("s3cret"), "{error}");
+            assert!(error.help().unwrap().to_string().contains("unset it"));
+        }
+    }
 }

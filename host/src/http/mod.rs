@@ -44,7 +44,7 @@ use crate::config::plan::HttpPlan;
 use crate::log::Publish;
 use crate::status::Status;
 
-pub use admin::{Admin, Asked, Command, Commands, Refused, RefusedKind, TOKEN_VARIABLE};
+pub use admin::{Admin, Asked, BadToken, Command, Commands, Refused, RefusedKind, TOKEN_VARIABLE};
 pub use server::{Shutdown, serve};
 pub use view::View;
 

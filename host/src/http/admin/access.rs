@@ -1,11 +1,15 @@
 //! Who may command the host: whoever has the token; without one, whoever sits at this machine.
 //!
 //! "At this machine" is more than the peer's address. A web page that is open in a browser here can send requests
-//! here, under a name of its own that resolves to loopback (DNS rebinding) or as a form (CSRF); and a proxy here makes
-//! everyone's requests local. What gives these away is refused.
+//! here, under a name of its own that resolves to loopback (DNS rebinding) or as a form (CSRF): what gives these away
+//! is refused. A reverse proxy here makes everyone's requests local. Only one that says so, by a header or by the Host
+//! that it was asked for, is noticed; many say nothing by default (nginx's `proxy_pass`), and then only the token
+//! protects the host, or a proxy that doesn't pass /admin on. The token too is what parts this machine's users.
 
 use std::hint::black_box;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -18,16 +22,25 @@ use super::{Admin, TOKEN_VARIABLE};
 use crate::config::plan::Secret;
 use crate::http::problem::Problem;
 use crate::http::request::check_content_type;
+use crate::text::cut;
 
 /// What proxies add to what they pass on.
 const OF_PROXIES: [&str; 5] = ["forwarded", "x-forwarded-for", "x-forwarded-host", "x-real-ip", "via"];
+
+/// Between two lines of the log about refusals, at least.
+const QUIET: Duration = Duration::from_secs(60);
+/// Bytes of a refused request's path that are logged, at most.
+const PATH: usize = 200;
 
 /// Lets requests through that may command the host.
 pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Next) -> Response {
     let peer = request.extensions().get().map(|ConnectInfo(peer): &ConnectInfo<SocketAddr>| peer.ip());
     let may = admit(admin.token.as_ref(), peer, request.uri(), request.headers());
     if let Err(denied) = may {
-        tracing::warn!(?peer, path = request.uri().path(), "an admin request was refused: {denied}");
+        if let Some(untold) = admin.denials.tell(Instant::now()) {
+            let path = cut(request.uri().path(), PATH);
+            tracing::warn!(?peer, path, untold, "an admin request was refused: {denied}");
+        }
         return denied.into_response();
     }
     // A form of a web page can't have this type.
@@ -37,6 +50,30 @@ pub(super) async fn guard(State(admin): State<Admin>, request: Request, next: Ne
         return problem.close().into_response();
     }
     next.run(request).await
+}
+
+/// How often refusals are told of: whoever reaches the port can cause as many as they like.
+#[derive(Default)]
+pub(super) struct Denials(Mutex<Told>);
+
+#[derive(Default)]
+struct Told {
+    last: Option<Instant>,
+    untold: u64,
+}
+
+impl Denials {
+    /// Counts one more. It is to be told if none was for a while, with how many were not told since.
+    fn tell(&self, now: Instant) -> Option<u64> {
+        // Nothing panics while it holds the lock.
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.last.is_some_and(|last| now.saturating_duration_since(last) < QUIET) {
+            told.untold += 1;
+            return None;
+        }
+        told.last = Some(now);
+        Some(std::mem::take(&mut told.untold))
+    }
 }
 
 /// Why a request may not command the host.
@@ -58,7 +95,9 @@ enum Denied {
 
 fn admit(token: Option<&Secret>, peer: Option<IpAddr>, uri: &Uri, headers: &HeaderMap) -> Result<(), Denied> {
     if let Some(token) = token {
-        let given = only(headers, header::AUTHORIZATION).and_then(bearer).ok_or(Denied::NoToken)?;
+        let given = only(headers, header::AUTHORIZATION).and_then(bearer);
+        // An empty one is none, whatever the host's own is.
+        let given = given.filter(|given| !given.is_empty()).ok_or(Denied::NoToken)?;
         return if same(given, token.expose()) { Ok(()) } else { Err(Denied::WrongToken) };
     }
     if !peer.is_some_and(|ip| ip.to_canonical().is_loopback()) {
@@ -206,14 +245,23 @@ mod tests {
         for authorization in ["Bearer s3cret", "bearer s3cret", "Bearer  s3cret"] {
             assert_eq!(asked(Some("s3cret"), "192.168.1.7", &with(authorization)), Ok(()));
         }
-        for wrong in ["Bearer S3cret", "Bearer s3cret2", "Bearer s3cre", "Bearer ", "Bearer s3cret s3cret"] {
+        for wrong in ["Bearer S3cret", "Bearer s3cret2", "Bearer s3cre", "Bearer s3cret s3cret"] {
             assert_eq!(asked(Some("s3cret"), HERE, &with(wrong)), Err(Denied::WrongToken), "{wrong}");
         }
-        for none in ["s3cret", "Basic s3cret", ""] {
+        for none in ["s3cret", "Basic s3cret", "Bearer ", ""] {
             assert_eq!(asked(Some("s3cret"), HERE, &with(none)), Err(Denied::NoToken), "{none}");
         }
         assert_eq!(asked(Some("s3cret"), HERE, &[("host", "localhost")]), Err(Denied::NoToken));
         let twice = [("authorization", "Bearer s3cret"), ("authorization", "Bearer s3cret")];
         assert_eq!(asked(Some("s3cret"), HERE, &twice), Err(Denied::NoToken));
+        assert_eq!(asked(Some(""), HERE, &with("Bearer ")), Err(Denied::NoToken));
+    }
+
+    #[test]
+    fn refusals_are_told_once_a_minute_with_how_many_more_there_were() {
+        let (denials, start) = (Denials::default(), Instant::now());
+        let told =
+            [0, 1, 30, 59, 60, 61, 121].map(|second| denials.tell(start + Duration::from_secs(second)));
+        assert_eq!(told, [Some(0), None, None, None, Some(3), None, Some(1)]);
     }
 }

@@ -152,9 +152,12 @@ async fn with_a_token_every_admin_request_needs_it_and_no_other_request_does() {
 }
 
 #[tokio::test]
-async fn an_empty_token_is_none() {
+async fn with_an_empty_token_nobody_may() {
     let host = Commanded::new(Some(""), done).await;
-    assert_eq!(host.post("/admin/reload", "{}").await.status, StatusCode::OK);
+    for headers in [&[JSON][..], &[JSON, ("authorization", "Bearer ")]] {
+        let answer = host.server.send(Method::POST, "/admin/reload", headers, "{}").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+    }
 }
 
 #[tokio::test]
