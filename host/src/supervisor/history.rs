@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
+use crate::replace::replace;
 use crate::status::now_ms;
 
 /// Of one handler, in one process.
@@ -81,9 +82,8 @@ impl History {
             self.book.versions.retain(|kept| kept.digest != *digest);
             self.book.versions.push_front(Kept { digest: digest.clone(), loaded_at_ms: now_ms() });
         }
-        self.keep(keep);
         self.store(digest, bytes);
-        self.write();
+        self.keep(keep);
     }
 
     /// Another version runs instead of the file.
@@ -99,22 +99,16 @@ impl History {
         }
     }
 
-    /// Lets the oldest versions go, but never the one that runs instead of the file.
+    /// So many versions are kept from now on: the oldest go, but never the one that runs instead of the file.
     pub(super) fn keep(&mut self, keep: usize) {
-        let held = self.book.held.as_ref().map(|held| held.digest.clone());
+        let held = self.book.held.as_ref().map(|held| &held.digest);
         while self.book.versions.len() > keep.max(1) {
-            let Some(oldest) =
-                self.book.versions.iter().rposition(|kept| Some(&kept.digest) != held.as_ref())
-            else {
-                return;
-            };
-            let gone = self.book.versions.remove(oldest);
-            if let (Some(gone), Some(folder)) = (gone, &self.folder) {
-                // What stays behind is only a file too many.
-                let _ = fs::remove_file(wasm(folder, &gone.digest));
-            }
+            let oldest = self.book.versions.iter().rposition(|kept| Some(&kept.digest) != held);
+            let Some(oldest) = oldest else { break };
+            self.book.versions.remove(oldest);
         }
         self.memory.retain(|(digest, _)| self.book.versions.iter().any(|kept| kept.digest == *digest));
+        self.write();
     }
 
     /// The component of a version that is kept; an error says why it can't be had.
@@ -132,8 +126,12 @@ impl History {
     }
 
     fn store(&mut self, digest: &Arc<str>, bytes: &[u8]) {
+        let is_there = |file: &Path| {
+            file.metadata().is_ok_and(|metadata| metadata.len() == bytes.len() as u64)
+                && fs::read(file).is_ok_and(|stored| stored == bytes)
+        };
         let stored = match &self.folder {
-            Some(folder) if wasm(folder, digest).exists() => Ok(()),
+            Some(folder) if is_there(&wasm(folder, digest)) => Ok(()),
             Some(folder) => fs::create_dir_all(folder).and_then(|()| replace(&wasm(folder, digest), bytes)),
             None => Err(io::ErrorKind::NotFound.into()),
         };
@@ -152,8 +150,29 @@ impl History {
         let written = serde_json::to_vec_pretty(&self.book)
             .map_err(io::Error::other)
             .and_then(|bytes| fs::create_dir_all(folder).and_then(|()| replace(&folder.join(BOOK), &bytes)));
-        if let Err(error) = written {
-            warn!("{}: {error}; after a restart the host won't know of this", folder.join(BOOK).display());
+        match written {
+            Ok(()) => self.sweep(folder),
+            Err(error) => {
+                warn!(
+                    "{}: {error}; after a restart the host won't know of this",
+                    folder.join(BOOK).display()
+                );
+            }
+        }
+    }
+
+    /// Removes the components that the book doesn't know: of versions that were let go, and of a book that couldn't be
+    /// read; and what a host left behind that was ended while it wrote. What can't be removed is only a file too many.
+    fn sweep(&self, folder: &Path) {
+        let Ok(entries) = fs::read_dir(folder) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            let known = |digest: &str| self.book.versions.iter().any(|kept| *kept.digest == *digest);
+            let unknown = name.strip_suffix(".wasm").is_some_and(|digest| !known(digest));
+            if unknown || (name.starts_with('.') && name.ends_with(".new")) {
+                let _ = fs::remove_file(entry.path());
+            }
         }
     }
 }
@@ -162,13 +181,6 @@ const BOOK: &str = "versions.json";
 
 fn wasm(folder: &Path, digest: &str) -> PathBuf {
     folder.join(format!("{digest}.wasm"))
-}
-
-/// Whole or not at all.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let new = path.with_extension("new");
-    fs::write(&new, bytes)?;
-    fs::rename(&new, path)
 }
 
 #[cfg(test)]
@@ -228,5 +240,46 @@ mod tests {
         assert!(history.component(&digest(b"a")).unwrap_err().contains("damaged"));
         fs::write(folder.path().join(BOOK), "{").unwrap();
         assert_eq!(digests(&History::open(Some(folder.path().into()))).len(), 0);
+    }
+
+    fn files(folder: &Path) -> Vec<String> {
+        let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_version_that_is_not_stored_whole_is_stored_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut history = History::open(Some(folder.path().into()));
+        for damaged in ["", "z"] {
+            history.loaded(&digest(b"a"), b"a", 3);
+            fs::write(wasm(folder.path(), &digest(b"a")), damaged).unwrap();
+            history.loaded(&digest(b"a"), b"a", 3);
+            assert_eq!(&*history.component(&digest(b"a")).unwrap(), b"a");
+        }
+    }
+
+    #[test]
+    fn what_no_book_knows_is_swept_away_and_fewer_to_keep_holds_over_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || History::open(Some(folder.path().into()));
+        let mut history = open();
+        history.loaded(&digest(b"a"), b"a", 3);
+        history.loaded(&digest(b"b"), b"b", 3);
+        fs::write(folder.path().join(BOOK), "{").unwrap();
+        fs::write(folder.path().join(format!(".{BOOK}.1.new")), "{").unwrap();
+        fs::write(folder.path().join("notes"), "").unwrap();
+        let mut history = open();
+        history.loaded(&digest(b"c"), b"c", 3);
+        history.loaded(&digest(b"d"), b"d", 3);
+        let wasm = |version: &[u8]| format!("{}.wasm", digest(version));
+        let mut kept = vec![wasm(b"c"), wasm(b"d"), "notes".into(), BOOK.into()];
+        kept.sort();
+        assert_eq!(files(folder.path()), kept);
+        open().keep(1);
+        assert_eq!(digests(&open()), [digest(b"d")]);
+        assert!(!files(folder.path()).contains(&wasm(b"c")));
     }
 }
