@@ -50,7 +50,10 @@ mod tests {
         std::fs::write(&path, "1234").unwrap();
         assert_eq!(read(&path, 4).unwrap(), b"1234");
         let error = read(&path, 3).unwrap_err();
-        assert_eq!((error.kind(), &*error.to_string()), (io::ErrorKind::FileTooLarge, "it is larger than 3 B"));
+        assert_eq!(
+            (error.kind(), &*error.to_string()),
+            (io::ErrorKind::FileTooLarge, "it is larger than 3 B")
+        );
         assert_eq!(read(&folder.path().join("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
         std::fs::write(&path, b"\xff").unwrap();
         assert_eq!(read_text(&path, 4).unwrap_err().to_string(), "it is not UTF-8");

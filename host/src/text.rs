@@ -38,7 +38,7 @@ pub(crate) fn one_line(text: &str) -> String {
 
 /// As much of a digest as people need.
 pub(crate) fn short(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
+    &digest[..digest.floor_char_boundary(12)]
 }
 
 /// `1 event`, `2 events`.

@@ -411,7 +411,9 @@ fn a_broken_pipeline_toml_changes_nothing_is_shown_and_can_be_mended() {
         assert_eq!(http::get(&host.url("/readyz")).unwrap().status, 200);
         let (ok, said) = cli(&pipeline, &host, &["check", "--diff", "--url", &host.url("")]);
         assert!(!ok && said.contains(words), "{said}");
-        assert!(![said, host.log(), config_error()].concat().contains("hunter2"), "{}", host.log());
+        let (ok, json) = cli(&pipeline, &host, &["check", "--diff", "--json", "--url", &host.url("")]);
+        assert!(!ok && json.contains("\"ok\": false") && json.contains("\"errors\": ["), "{json}");
+        assert!(![said, json, host.log(), config_error()].concat().contains("hunter2"), "{}", host.log());
         order(&host, 1);
     }
     // What the last one lacks gets there: no further edit is needed.

@@ -123,7 +123,9 @@ fn a_secret_in_the_name_of_a_component_is_never_shown() {
 #[test]
 fn files_that_pipeline_toml_names_are_regular_ones_of_a_bounded_size() {
     let large = "larger than 16.0 MiB";
-    for (file, said) in [("/dev/zero", "not a regular file"), ("pipe", "not a regular file"), ("large", large)] {
+    for (file, said) in
+        [("/dev/zero", "not a regular file"), ("pipe", "not a regular file"), ("large", large)]
+    {
         let pipeline = Pipeline::shipped(|text| {
             let text = text.replace("schemas/order.json", file);
             text + &format!("\n[handlers.more]\ncomponent = \"${{file:{file}}}\"\nsubscribe = [\"orders\"]\n")
@@ -134,6 +136,23 @@ fn files_that_pipeline_toml_names_are_regular_ones_of_a_bounded_size() {
         let told = run(&pipeline, &["check"], "");
         assert_eq!((told.code, told.stderr.matches(said).count()), (Some(1), 2), "{}", told.stderr);
     }
+}
+
+#[test]
+fn a_diff_that_can_t_be_had_is_json_too_for_who_wants_json() {
+    let pipeline = Pipeline::shipped(|text| text);
+    let nowhere = ["check", "--diff", "--json", "--url", "http://127.0.0.1:1"];
+    let told = run(&pipeline, &nowhere, "");
+    assert_eq!((told.code, told.stderr.as_str()), (Some(1), ""));
+    let verdict = told.json();
+    assert_eq!(verdict["ok"], false);
+    let message = verdict["errors"][0]["message"].as_str().unwrap();
+    assert!(message.starts_with("no host answers at http://127.0.0.1:1"), "{verdict}");
+    assert!(verdict["errors"][0]["help"].as_str().unwrap().contains("wasmill run"), "{verdict}");
+
+    fs::write(pipeline.path().join("pipeline.toml"), "[handlers").unwrap();
+    let told = run(&pipeline, &["check", "--diff", "--json"], "").json();
+    assert_eq!((&told["ok"], &told["errors"][0]["line"]), (&json!(false), &json!(1)), "{told}");
 }
 
 #[test]

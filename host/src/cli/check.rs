@@ -28,7 +28,10 @@ use crate::text::count;
 Examples:
   wasmill check
   wasmill check --config shop/pipeline.toml --json
-  wasmill check --config new.toml --diff        what the running host would do about new.toml")]
+  wasmill check --config new.toml --diff        what the running host would do about new.toml
+
+--diff --json prints {\"ok\": true, \"changes\": […]}, or {\"ok\": false, \"errors\": […]} when the host would refuse
+or can't be asked.")]
 pub(super) struct Args {
     /// Prints instead what the running host would do if pipeline.toml became this file: it judges by its own
     /// environment and components. Exits with 1 when it would refuse.

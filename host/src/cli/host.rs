@@ -2,7 +2,7 @@
 
 mod commands;
 
-pub(super) use commands::{of_handler, short};
+pub(super) use commands::{command, of_handler};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;

@@ -85,9 +85,7 @@ pub fn main() -> ExitCode {
     let result = match verb {
         Verb::Run(args) => run::run(&pipeline, &args),
         Verb::Check(args) => check::run(&pipeline, &args),
-        Verb::Invoke(args) => {
-            pipeline.load_without_broker().and_then(|loaded| invoke::run(&loaded, args))
-        }
+        Verb::Invoke(args) => pipeline.load_without_broker().and_then(|loaded| invoke::run(&loaded, args)),
         Verb::Dev(args) => dev::run(&pipeline, log_format, &args),
         Verb::New(args) => new::run(&pipeline, args),
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),

@@ -7,9 +7,9 @@ use miette::{IntoDiagnostic, WrapErr};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::host::{self, Host};
+use super::host;
 use super::pipeline::Pipeline;
-use crate::text::one_line;
+use crate::text::{one_line, short};
 
 /// Goes back to an earlier version of a handler, in the running host and without a pause.
 ///
@@ -49,20 +49,17 @@ struct RolledBack {
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let body = args.digest.as_ref().map_or_else(|| json!({}), |digest| json!({ "to": digest }));
-    let answer = runtime.block_on(async {
-        let host = Host::to_command(args.url.as_deref(), pipeline).await?;
-        host.command(Method::POST, &host::of_handler(&args.handler, "rollback"), &body).await
-    })?;
+    let path = host::of_handler(&args.handler, "rollback");
+    let answer = host::command(args.url.as_deref(), pipeline, Method::POST, &path, &body)?;
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&answer).into_diagnostic()?);
     } else {
         let RolledBack { handler, from, to } = serde_json::from_value(answer)
             .into_diagnostic()
             .wrap_err("it went back, and said so in a form that this wasmill doesn't know")?;
-        let (from, to) = (host::short(&from), host::short(&to));
-        answer!("{}: {from} → {to}, holds until its file changes", one_line(&handler));
+        let [handler, from, to] = [handler, from, to].map(|text| one_line(&text));
+        answer!("{handler}: {} → {}, holds until its file changes", short(&from), short(&to));
     }
     Ok(ExitCode::SUCCESS)
 }

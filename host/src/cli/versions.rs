@@ -10,10 +10,10 @@ use miette::{IntoDiagnostic, WrapErr};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::host::{self, Host};
+use super::host;
 use super::pipeline::Pipeline;
 use crate::event::moment;
-use crate::text::{count, one_line};
+use crate::text::{count, one_line, short};
 
 /// Lists the versions of a handler that the running host has at hand, newest first.
 ///
@@ -41,11 +41,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let answer = runtime.block_on(async {
-        let host = Host::to_command(args.url.as_deref(), pipeline).await?;
-        host.command(Method::GET, &host::of_handler(&args.handler, "versions"), &Value::Null).await
-    })?;
+    let path = host::of_handler(&args.handler, "versions");
+    let answer = host::command(args.url.as_deref(), pipeline, Method::GET, &path, &Value::Null)?;
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&answer).into_diagnostic()?);
     } else {
@@ -105,13 +102,13 @@ impl fmt::Display for Versions {
                 Source::File => "its file",
                 Source::Rollback => "a rollback",
             };
-            table.add_row([&*host::short(digest), state, &since.unwrap_or_default(), source]);
+            table.add_row([short(&one_line(digest)), state, &since.unwrap_or_default(), source]);
         }
         let handler = one_line(&self.handler);
         writeln!(f, "{}\n", table.trim_fmt())?;
         match self.before() {
             Some(version) => {
-                write!(f, "`wasmill rollback {handler}` goes back to {}", host::short(&version.digest))
+                write!(f, "`wasmill rollback {handler}` goes back to {}", short(&one_line(&version.digest)))
             }
             None => write!(
                 f,

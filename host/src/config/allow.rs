@@ -55,10 +55,6 @@ impl Allow {
         self.0.contains(interface)
     }
 
-    pub fn interfaces(&self) -> impl Iterator<Item = &'static str> {
-        self.0.iter().copied()
-    }
-
     /// Allows what an entry of the list names: an interface, or all those of a package.
     pub(super) fn add(&mut self, entry: &str) -> Result<(), Fault> {
         let is_named = |interface: &&str| *interface == entry || package(interface) == entry;

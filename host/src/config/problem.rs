@@ -117,7 +117,9 @@ impl Places {
         let document = Document::parse(&self.text);
         let as_written = |mut text: String| {
             let component = Some(handler.component.display().to_string());
-            for (key, value) in [("component", component), ("sha256", handler.sha256.as_deref().map(Into::into))] {
+            for (key, value) in
+                [("component", component), ("sha256", handler.sha256.as_deref().map(Into::into))]
+            {
                 let written = document.string(&["handlers", name, key]).filter(|text| text.contains("${"));
                 if let (Some(written), Some(value)) = (written, value) {
                     text = text.replace(&value, written);

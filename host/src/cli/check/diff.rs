@@ -5,13 +5,14 @@
 use std::process::ExitCode;
 
 use hyper::Method;
-use miette::{IntoDiagnostic, WrapErr};
-use serde::Deserialize;
+use miette::{IntoDiagnostic, Report, WrapErr};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::cli::host::Host;
+use super::Finding;
+use crate::cli::host;
 use crate::cli::pipeline::Pipeline;
-use crate::config::Change;
+use crate::config::{Change, ConfigErrors, Problem};
 use crate::text::one_line;
 
 #[derive(Deserialize)]
@@ -19,23 +20,27 @@ struct Answer {
     changes: Vec<Change>,
 }
 
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Verdict {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changes: Option<Vec<Change>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<Finding>,
+}
+
 pub(super) fn run(pipeline: &Pipeline, url: Option<&str>, as_json: bool) -> miette::Result<ExitCode> {
-    let file = pipeline.file();
-    let toml = std::fs::read_to_string(file)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("can't read {}", file.display()))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let answer = runtime.block_on(async {
-        let host = Host::to_command(url, pipeline).await?;
-        host.command(Method::POST, "admin/diff", &json!({ "toml": toml })).await
-    })?;
+    let told = ask(pipeline, url);
     if as_json {
-        answer!("{}", serde_json::to_string_pretty(&answer).into_diagnostic()?);
-        return Ok(ExitCode::SUCCESS);
+        let verdict = match told {
+            Ok(changes) => Verdict { ok: true, changes: Some(changes), errors: Vec::new() },
+            Err(report) => Verdict { ok: false, changes: None, errors: findings(pipeline, &report) },
+        };
+        answer!("{}", serde_json::to_string_pretty(&verdict).into_diagnostic()?);
+        return Ok(if verdict.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let Answer { changes } = serde_json::from_value(answer)
-        .into_diagnostic()
-        .wrap_err("the host answered in a form that this wasmill doesn't know")?;
+    let changes = told?;
     if changes.is_empty() {
         answer!("nothing would change");
     }
@@ -43,4 +48,37 @@ pub(super) fn run(pipeline: &Pipeline, url: Option<&str>, as_json: bool) -> miet
         answer!("{}", one_line(&change.to_string()));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn ask(pipeline: &Pipeline, url: Option<&str>) -> miette::Result<Vec<Change>> {
+    let file = pipeline.file();
+    let toml = std::fs::read_to_string(file)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("can't read {}", file.display()))?;
+    let answer = host::command(url, pipeline, Method::POST, "admin/diff", &json!({ "toml": toml }))?;
+    let Answer { changes } = serde_json::from_value(answer)
+        .into_diagnostic()
+        .wrap_err("the host answered in a form that this wasmill doesn't know")?;
+    Ok(changes)
+}
+
+/// Of this side those of the file, each at its place; of the host its lines, which say theirs.
+fn findings(pipeline: &Pipeline, report: &Report) -> Vec<Finding> {
+    if let Some(errors) = report.downcast_ref::<ConfigErrors>() {
+        return errors.errors.iter().map(Finding::from).collect();
+    }
+    if let Some(problem) = report.downcast_ref::<Problem>() {
+        return vec![Finding::from(problem)];
+    }
+    let message = report.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    let help = report.help().map(|help| help.to_string());
+    let finding = |message: &str| Finding {
+        message: message.into(),
+        help: help.clone(),
+        severity: "error",
+        file: pipeline.file().display().to_string(),
+        line: None,
+        column: None,
+    };
+    message.lines().map(finding).collect()
 }

@@ -12,14 +12,23 @@ use serde_json::Value;
 
 use super::{Host, client};
 use crate::cli::pipeline::Pipeline;
-use crate::config::plan::Secret;
-use crate::http::TOKEN_VARIABLE;
+use crate::http::{Admin, TOKEN_VARIABLE};
 use crate::text::{one_line, readable};
 
 /// For an answer: the host itself gives up after a minute, and says so.
 const TIMEOUT: Duration = Duration::from_secs(65);
-/// Hex digits that tell versions apart for people.
-const SHORT: usize = 12;
+
+/// Has the host carry out one command; see [`Host::to_command`] and [`Host::command`].
+pub(in crate::cli) fn command(
+    url: Option<&str>,
+    pipeline: &Pipeline,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> miette::Result<Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    runtime.block_on(async { Host::to_command(url, pipeline).await?.command(method, path, body).await })
+}
 
 /// A refusal, as the host words it (RFC 9457).
 #[derive(Deserialize)]
@@ -32,8 +41,8 @@ struct Problem {
 impl Host {
     /// The one at `url`, whatever it runs: so a host can be commanded whose pipeline.toml is elsewhere, or broken by
     /// now. Without `url` it is where the pipeline says, and runs that.
-    pub(in crate::cli) async fn to_command(url: Option<&str>, pipeline: &Pipeline) -> miette::Result<Self> {
-        let token = std::env::var(TOKEN_VARIABLE).ok().filter(|token| !token.is_empty()).map(Secret::new);
+    async fn to_command(url: Option<&str>, pipeline: &Pipeline) -> miette::Result<Self> {
+        let token = Admin::token_from_env()?;
         if let Some(url) = url {
             return Ok(Self { url: url.into(), client: client(), token });
         }
@@ -44,12 +53,7 @@ impl Host {
     }
 
     /// Null is no body. A refusal is an error in the host's own words.
-    pub(in crate::cli) async fn command(
-        &self,
-        method: Method,
-        path: &str,
-        body: &Value,
-    ) -> miette::Result<Value> {
+    async fn command(&self, method: Method, path: &str, body: &Value) -> miette::Result<Value> {
         let mut request = self.request(method, path);
         if let Some(token) = &self.token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose())).map_err(|_| {
@@ -88,11 +92,6 @@ pub(in crate::cli) fn of_handler(handler: &str, what: &str) -> String {
     format!("admin/handlers/{}/{what}", utf8_percent_encode(handler, NON_ALPHANUMERIC))
 }
 
-/// As much of a digest as people want to see.
-pub(in crate::cli) fn short(digest: &str) -> String {
-    one_line(digest).chars().take(SHORT).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -102,9 +101,9 @@ mod tests {
     use tokio::sync::watch;
 
     use super::*;
-    use crate::config::plan::HttpPlan;
+    use crate::config::plan::{HttpPlan, Secret};
     use crate::event::Record;
-    use crate::http::{Admin, App, Asked, Command, Refused, RefusedKind, serve};
+    use crate::http::{App, Asked, Command, Refused, RefusedKind, serve};
     use crate::log::{Publish, Publishing};
     use crate::status::Status;
 

@@ -48,7 +48,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
 pub(super) fn security_schemes() -> Value {
     json!({ "AdminToken": {
         "type": "http", "scheme": "bearer",
-        "description": "What the host's WASMILL_ADMIN_TOKEN holds. Where it holds nothing, clients on the host's \
+        "description": "What the host's WASMILL_ADMIN_TOKEN holds. Where it is not set, clients on the host's \
                         own machine need none, and others are refused.",
     } })
 }
@@ -105,7 +105,7 @@ fn shapes(schemas: &mut Map<String, Value>) {
             "required": ["handler", "from", "to", "compile_ms"],
             "properties": {
                 "handler": { "type": "string" }, "from": digest, "to": digest,
-                "compile_ms": { "type": "integer" },
+                "compile_ms": { "type": "number", "description": "Milliseconds, with fractions." },
             },
         }),
     );
