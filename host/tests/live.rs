@@ -238,7 +238,7 @@ fn what_pipeline_toml_grants_is_all_that_a_new_file_gets() {
     wait_for("refusal", || config_error().contains("sha256"));
     rename_over(&path, &third);
     runs(&host, HANDLER, &third);
-    assert_eq!(config_error(), "null");
+    wait_for("reload", || config_error() == "null");
     assert_eq!(made_by(&order(&host, 1)), digest(&third));
 }
 

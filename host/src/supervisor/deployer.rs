@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::history::History;
 use super::inbox::Inbox;
@@ -32,6 +32,7 @@ use crate::config::plan::{HandlerPlan, Plan, SinkPlan};
 use crate::config::{Loaded, joins_anew, starts_anew};
 use crate::guest::Version;
 use crate::http::Commands;
+use crate::text::short;
 use candidate::Candidate;
 pub(super) use candidate::{Candidates, Workshop};
 
@@ -227,6 +228,10 @@ impl Deployer {
                     Deployed { plan: plan.clone(), version: version.clone(), topics: topics.clone() };
                 let (slot, file) = (Slot::new(deployed), candidate.file.clone());
                 self.parts.workshop.remember(&plan, &candidate);
+                if candidate.loaded.is_none() {
+                    let (runs, instead) = (short(version.digest()), short(&file));
+                    warn!(handler = %name, "rolled back: {runs} runs instead of its file, {instead}, until that changes");
+                }
                 let handler = Handler { plan, version, slot, topics, file, refused: false };
                 self.handlers.insert(name.clone(), handler);
             }

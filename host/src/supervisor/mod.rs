@@ -36,8 +36,8 @@ pub use state_folder::StateFolder;
 pub use versions::{VersionErrors, check_components, check_versions};
 
 use crate::config::Loaded;
-use crate::config::plan::{Brokers, Plan, Secret};
-use crate::http::{Admin, TOKEN_VARIABLE};
+use crate::config::plan::{Brokers, Plan};
+use crate::http::Admin;
 use crate::log::kafka::Cluster;
 use crate::status::Status;
 use deployer::{Candidates, Deployer, Parts, Workshop};
@@ -79,7 +79,7 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     let mut workshop = Workshop::new(plan, state)?;
     let candidates = workshop.candidates(&loaded)?;
     let runtime = runtime()?;
-    let (admin, commands) = Admin::new(std::env::var(TOKEN_VARIABLE).ok().map(Secret::new));
+    let (admin, commands) = Admin::new(Admin::token_from_env()?);
     let web = Web::new(runtime.handle().clone(), admin);
     let bound = web.bind(plan.http.as_ref()).map_err(|error| miette!(help = error.remedy(), "{error}"))?;
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;

@@ -49,7 +49,7 @@ struct File {
     changed: Option<(State, Instant)>,
 }
 
-/// What tells one content of a path from another without reading it; `None` when there is no file.
+/// What tells one content of a path from another without reading it; `None` when there is nothing.
 type State = Option<Stat>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +216,7 @@ impl Watch {
 }
 
 fn state(path: &Path) -> State {
-    let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
+    let metadata = fs::metadata(path).ok()?;
     Some(Stat {
         device: metadata.dev(),
         inode: metadata.ino(),

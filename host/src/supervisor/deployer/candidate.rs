@@ -67,16 +67,11 @@ impl Workshop {
         if let Some(held) = self.history(plan).held().filter(|held| held.instead_of == file.digest).cloned() {
             match self.kept(plan, &held.digest) {
                 Ok((version, compiled)) => {
-                    let (handler, runs, instead) = (&*plan.name, short(&held.digest), short(&file.digest));
-                    warn!(
-                        handler,
-                        "rolled back: {runs} runs instead of its file, {instead}, until that changes"
-                    );
                     return Ok(Candidate { version, compiled, file: file.digest, loaded: None });
                 }
                 Err(error) => warn!(
                     handler = &*plan.name,
-                    "the version that it was rolled back to can't run, so its file does: {error}"
+                    "the version that it was rolled back to can't run, so its file is to: {error}"
                 ),
             }
         }
@@ -92,7 +87,7 @@ impl Workshop {
     ) -> Result<(Version, Compiled), String> {
         let bytes = self.history(plan).component(digest)?.to_vec();
         // Not the handler's file: that holds something else.
-        let file = ComponentFile { path: format!("{digest}.wasm").into(), bytes, digest: digest.clone() };
+        let file = ComponentFile { path: format!("the kept version {}", short(digest)).into(), bytes, digest: digest.clone() };
         self.compile(&file, plan).map_err(|error| error.to_string())
     }
 

@@ -60,6 +60,8 @@ impl Deployer {
     /// Puts a version into its handler's slot, for the next batch of each shard.
     pub(super) fn put_version(&mut self, name: &Arc<str>, candidate: Candidate) {
         let Some(handler) = self.handlers.get_mut(name) else { return };
+        // It writes files: before the shards take the version up, not beside them; and before anyone is told of it.
+        self.parts.workshop.remember(&handler.plan, &candidate);
         let before = std::mem::replace(&mut handler.version, candidate.version.clone());
         let (old, new) = (before.digest().clone(), candidate.version.digest().clone());
         let compile_ms = candidate.compiled.took.as_secs_f64() * 1000.0;
@@ -77,12 +79,7 @@ impl Deployer {
             let how = if candidate.compiled.from_cache { "loaded from the cache" } else { "compiled" };
             info!(handler = %name, old = short(&old), new = short(&new), "swapped: {how} in {compile_ms:.1} ms");
         }
-        let plan = handler.plan.clone();
-        // It writes files: before the shards take the version up, not beside them.
-        self.parts.workshop.remember(&plan, &candidate);
-        if let Some(handler) = self.handlers.get(name) {
-            handler.slot.put(handler.deployed());
-        }
+        handler.slot.put(handler.deployed());
         self.replaced.push(before);
         // What runs instead of the file says nothing of the file.
         if candidate.loaded.is_some() {
@@ -100,12 +97,13 @@ impl Deployer {
 
     /// The version that runs goes on.
     fn refuse(&mut self, name: &Arc<str>, file: Option<Arc<str>>, error: &LoadError) {
+        let which = file.as_deref().map(|file| format!("its file, {}: ", short(file))).unwrap_or_default();
         let Some(handler) = self.handlers.get_mut(name) else { return };
         if let Some(file) = file {
             handler.file = file;
         }
         handler.refused = true;
-        let problem = self.loaded.places.component(&handler.plan, error).line();
+        let problem = format!("{which}{}", self.loaded.places.component(&handler.plan, error).line());
         let runs = short(handler.version.digest());
         let known = self.parts.grounds.status.refused(name).is_some_and(|told| told == problem);
         if !known {
