@@ -3,8 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
-use tokio::task::spawn_blocking;
-
+use super::child::Cargo;
 use super::crates::Crate;
 use crate::cli::cargo::{TARGET, cargo};
 
@@ -19,9 +18,9 @@ pub(super) fn groups(crates: &[Crate], changed: &BTreeSet<usize>) -> Vec<Vec<usi
 
 /// Before the host starts: it is to run what the sources say, and cargo to have at hand what the next build of a
 /// small change starts from.
-pub(super) fn build_all(crates: &mut [Crate]) {
-    for group in groups(crates, &(0..crates.len()).collect()) {
-        if !succeeds(&mut command(crates, &group)) {
+pub(super) async fn build_first(crates: &mut [Crate], changed: &BTreeSet<usize>) {
+    for group in groups(crates, changed) {
+        if !build(crates, &group).await {
             let names: Vec<_> = group.iter().map(|index| &*crates[*index].package).collect();
             tell!("{}: not built; if there is a component from before, it runs", names.join(", "));
             continue;
@@ -34,10 +33,16 @@ pub(super) fn build_all(crates: &mut [Crate]) {
     }
 }
 
-/// Whether it could be built; if not, cargo has said why.
+/// Whether it could be built; if not, cargo has said why. Who doesn't wait for the end ends it.
 pub(super) async fn build(crates: &[Crate], group: &[usize]) -> bool {
-    let mut build = command(crates, group);
-    spawn_blocking(move || succeeds(&mut build)).await.unwrap_or(false)
+    let built = match Cargo::start(command(crates, group)) {
+        Ok(mut cargo) => cargo.succeeds().await,
+        Err(error) => Err(error),
+    };
+    built.unwrap_or_else(|error| {
+        tell!("{error:?}");
+        false
+    })
 }
 
 fn command(crates: &[Crate], group: &[usize]) -> Command {
@@ -55,14 +60,4 @@ fn command(crates: &[Crate], group: &[usize]) -> Command {
         }
     }
     command
-}
-
-fn succeeds(build: &mut Command) -> bool {
-    match build.status() {
-        Ok(status) => status.success(),
-        Err(error) => {
-            tell!("can't start cargo: {error}");
-            false
-        }
-    }
 }

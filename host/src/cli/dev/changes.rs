@@ -23,7 +23,7 @@ const SETTLED: Duration = Duration::from_millis(50);
 pub(super) struct Changes {
     noted: Arc<Noted>,
     /// Ends its thread when it is dropped.
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
 }
 
 #[derive(Debug)]
@@ -36,50 +36,73 @@ pub(super) struct Changed {
 }
 
 struct Noted {
-    changed: Mutex<Option<Changed>>,
+    notes: Mutex<Notes>,
     news: Notify,
-    /// Whose change it is that something below a folder changes.
-    sources: Vec<BTreeSet<PathBuf>>,
     pipeline: PathBuf,
 }
 
+#[derive(Default)]
+struct Notes {
+    changed: Option<Changed>,
+    /// Whose change it is that something below a folder changes.
+    sources: Vec<BTreeSet<PathBuf>>,
+}
+
 impl Changes {
-    pub(super) fn watch(pipeline: &Path, crates: &[Crate]) -> miette::Result<Self> {
+    /// Of pipeline.toml, and of no crate yet.
+    pub(super) fn watch(pipeline: &Path) -> miette::Result<Self> {
         let pipeline = std::path::absolute(pipeline).into_diagnostic()?;
         let folder = pipeline.parent().unwrap_or(&pipeline).to_path_buf();
-        let sources: Vec<_> = crates.iter().map(|krate| krate.sources.clone()).collect();
-        let noted = Arc::new(Noted {
-            changed: Mutex::new(None),
-            news: Notify::new(),
-            sources: sources.clone(),
-            pipeline,
-        });
+        let noted = Arc::new(Noted { notes: Mutex::default(), news: Notify::new(), pipeline });
         let notes = noted.clone();
-        let mut watcher = notify::recommended_watcher(move |event| notes.note(event)).into_diagnostic()?;
-        let mut watch = |folder: &Path, mode| {
-            let watched = watcher.watch(folder, mode).into_diagnostic();
-            watched.wrap_err_with(|| format!("can't watch {}", folder.display()))
-        };
+        let watcher = notify::recommended_watcher(move |event| notes.note(event)).into_diagnostic()?;
+        let mut changes = Self { noted, watcher };
         // The folder, not the file: editors put a new file in its place.
-        watch(&folder, RecursiveMode::NonRecursive)?;
+        changes.watch_folder(&folder, RecursiveMode::NonRecursive)?;
+        Ok(changes)
+    }
+
+    /// Goes on with `crates` instead of those `before`. One that wasn't among them is as good as saved; and what was
+    /// saved of the others, and not taken yet, stays noted.
+    pub(super) fn follow(&mut self, crates: &[Crate], before: &[Crate]) -> miette::Result<()> {
+        let sources: Vec<_> = crates.iter().map(|krate| krate.sources.clone()).collect();
         for folder in sources.iter().flatten().collect::<BTreeSet<_>>() {
-            watch(folder, RecursiveMode::NonRecursive)?;
+            self.watch_folder(folder, RecursiveMode::NonRecursive)?;
             for entry in fs::read_dir(folder).into_diagnostic()? {
                 let path = entry.into_diagnostic()?.path();
                 if path.is_dir() && is_source(folder, &path) {
-                    watch(&path, RecursiveMode::Recursive)?;
+                    self.watch_folder(&path, RecursiveMode::Recursive)?;
                 }
             }
         }
-        Ok(Self { noted, _watcher: watcher })
+        let mut notes = self.noted.lock();
+        notes.sources = sources;
+        let noted = notes.changed.take();
+        let is_due = |krate: &Crate| match before.iter().position(|known| known.is(krate)) {
+            Some(index) => noted.as_ref().is_some_and(|noted| noted.crates.contains(&index)),
+            None => true,
+        };
+        let due = (0..).zip(crates).filter(|(_, krate)| is_due(krate)).map(|(index, _)| index).collect();
+        notes.add(due, noted.as_ref().is_some_and(|noted| noted.pipeline));
+        if let (Some(changed), Some(noted)) = (&mut notes.changed, noted) {
+            changed.saved = noted.saved;
+        }
+        drop(notes);
+        self.noted.news.notify_one();
+        Ok(())
+    }
+
+    fn watch_folder(&mut self, folder: &Path, mode: RecursiveMode) -> miette::Result<()> {
+        let watched = self.watcher.watch(folder, mode).into_diagnostic();
+        watched.wrap_err_with(|| format!("can't watch {}", folder.display()))
     }
 
     /// Waits until something has changed, and nothing has for a moment.
-    pub(super) async fn settled(&mut self) -> Changed {
+    pub(super) async fn settled(&self) -> Changed {
         loop {
             self.any().await;
             while timeout(SETTLED, self.noted.news.notified()).await.is_ok() {}
-            if let Some(changed) = self.noted.lock().take() {
+            if let Some(changed) = self.noted.lock().changed.take() {
                 return changed;
             }
         }
@@ -87,50 +110,72 @@ impl Changes {
 
     /// Waits until something has changed, and takes no notice of it.
     pub(super) async fn any(&self) {
-        while self.noted.lock().is_none() {
+        while self.noted.lock().changed.is_none() {
             self.noted.news.notified().await;
         }
+    }
+
+    /// The crates that have changed up to now; of pipeline.toml it takes no notice.
+    pub(super) fn take_crates(&self) -> BTreeSet<usize> {
+        let mut notes = self.noted.lock();
+        let crates = notes.changed.as_mut().map(|changed| std::mem::take(&mut changed.crates));
+        notes.changed.take_if(|changed| !changed.pipeline);
+        crates.unwrap_or_default()
     }
 }
 
 impl Noted {
     fn note(&self, event: notify::Result<notify::Event>) {
-        let (crates, pipeline) = match event {
+        let mut notes = self.lock();
+        match event {
             // Events were lost.
-            Ok(event) if event.need_rescan() => ((0..self.sources.len()).collect(), true),
-            Ok(event) if is_save(event.kind) => self.concerned(&event.paths),
+            Ok(event) if event.need_rescan() => {
+                let all = (0..notes.sources.len()).collect();
+                notes.add(all, true);
+            }
+            Ok(event) if is_save(event.kind) => {
+                let concerned = notes.concerned(&event.paths);
+                notes.add(concerned, event.paths.contains(&self.pipeline));
+            }
             Ok(_) => return,
             Err(error) => {
                 tracing::warn!("some saves may go unnoticed: {error}");
                 return;
             }
-        };
+        }
+        let news = notes.changed.is_some();
+        drop(notes);
+        if news {
+            self.news.notify_one();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Notes> {
+        // Nothing panics while it holds the lock.
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Notes {
+    fn add(&mut self, crates: BTreeSet<usize>, pipeline: bool) {
         if crates.is_empty() && !pipeline {
             return;
         }
-        let mut changed = self.lock();
-        let noted = changed.get_or_insert_with(|| Changed {
+        let changed = self.changed.get_or_insert_with(|| Changed {
             saved: Instant::now(),
             crates: BTreeSet::new(),
             pipeline: false,
         });
-        noted.crates.extend(crates);
-        noted.pipeline |= pipeline;
-        drop(changed);
-        self.news.notify_one();
+        changed.crates.extend(crates);
+        changed.pipeline |= pipeline;
     }
 
-    fn concerned(&self, paths: &[PathBuf]) -> (BTreeSet<usize>, bool) {
+    fn concerned(&self, paths: &[PathBuf]) -> BTreeSet<usize> {
         let is_of = |folders: &BTreeSet<PathBuf>| {
             folders.iter().any(|folder| paths.iter().any(|path| is_source(folder, path)))
         };
-        let crates = (0..).zip(&self.sources).filter(|(_, folders)| is_of(folders)).map(|(index, _)| index);
-        (crates.collect(), paths.contains(&self.pipeline))
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Option<Changed>> {
-        // Nothing panics while it holds the lock.
-        self.changed.lock().unwrap_or_else(PoisonError::into_inner)
+        let crates = (0..).zip(&self.sources).filter(|(_, folders)| is_of(folders));
+        crates.map(|(index, _)| index).collect()
     }
 }
 
@@ -166,5 +211,33 @@ mod tests {
         {
             assert!(!is(other), "{other}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_saved_before_another_list_is_followed_is_not_lost_and_new_crates_are_due() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().canonicalize().unwrap();
+        for name in ["a", "b", "c"] {
+            fs::create_dir_all(root.join(name).join("src")).unwrap();
+        }
+        let krate = |name: &str| Crate::for_tests(name, &root.join(name));
+        let mut changes = Changes::watch(&root.join("pipeline.toml")).unwrap();
+        let before = [krate("a"), krate("b")];
+        changes.follow(&before, &[]).unwrap();
+        assert_eq!(changes.take_crates(), [0, 1].into());
+
+        let within = Duration::from_secs(20);
+        fs::write(root.join("b/src/lib.rs"), "saved").unwrap();
+        timeout(within, changes.any()).await.unwrap();
+        let after = [krate("b"), krate("c"), krate("a")];
+        changes.follow(&after, &before).unwrap();
+        let settled = timeout(within, changes.settled()).await.unwrap();
+        assert_eq!((settled.crates, settled.pipeline), ([0, 1].into(), false));
+
+        fs::write(root.join("a/src/lib.rs"), "saved").unwrap();
+        let settled = timeout(within, changes.settled()).await.unwrap();
+        assert_eq!((settled.crates, settled.pipeline), ([2].into(), false));
+        fs::write(root.join("pipeline.toml"), "").unwrap();
+        assert!(timeout(within, changes.settled()).await.unwrap().pipeline);
     }
 }

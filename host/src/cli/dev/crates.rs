@@ -100,6 +100,25 @@ impl Crate {
         })
     }
 
+    /// Whether it is the same crate, found another time.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        (&self.package, &self.build, &self.component) == (&other.package, &other.build, &other.component)
+    }
+
+    #[cfg(test)]
+    pub(super) fn for_tests(package: &str, folder: &Path) -> Self {
+        let build = Build { workspace: folder.into(), target: folder.join("target"), release: true };
+        Self {
+            handlers: vec![package.into()],
+            package: package.into(),
+            build,
+            sources: [folder.to_path_buf()].into(),
+            built: folder.join("built.wasm"),
+            component: folder.with_extension("wasm"),
+            digest: None,
+        }
+    }
+
     /// Puts what was built where the pipeline has it. Gives its digest if it is another one than before.
     pub(super) fn put_in_place(&mut self) -> miette::Result<Option<String>> {
         let digest = digest(&self.built)

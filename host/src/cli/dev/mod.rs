@@ -3,17 +3,19 @@
 //!
 //! The host is a process of its own, `wasmill run` with the same options: it swaps what it would swap in production,
 //! and ends as it would. Signals are passed on to it, and its exit code is this verb's. Nothing here ends it.
+//!
+//! Watching begins before anything is read and built, and never pauses: what is saved during a build is built after it.
 
 mod build;
 mod changes;
 mod child;
 mod crates;
 
-use std::pin::pin;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use miette::IntoDiagnostic;
+use rustix::process::Signal;
 use tokio::time::{interval, timeout};
 
 use self::changes::{Changed, Changes};
@@ -40,29 +42,36 @@ Examples:
 pub(super) struct Args {}
 
 pub(super) fn run(pipeline: &Pipeline, log_format: LogFormat, _args: &Args) -> miette::Result<ExitCode> {
+    // Before anything is read: what changes from here on is seen.
+    let changes = Changes::watch(pipeline.file())?;
+    let nothing = Watched { crates: Vec::new(), unwatched: Vec::new(), changes };
     let plan = pipeline.load()?.plan;
-    let Found { mut crates, unwatched } = crates::find(&plan);
-    for reason in unwatched {
-        tell!("{reason}");
-    }
-    // What is not built now may still be there from before; if not, the host says so.
-    build::build_all(&mut crates);
+    let mut watched = nothing.become_of(&plan)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     runtime.block_on(async {
         let mut signals = Signals::listen()?;
+        let first = watched.changes.take_crates();
+        tokio::select! {
+            // What is not built now may still be there from before; if not, the host says so.
+            () = build::build_first(&mut watched.crates, &first) => {}
+            // There is no host yet to pass it on to.
+            signal = signals.next() => return Ok(ended_by(signal)),
+        }
         let mut host = Child::start(pipeline.of_child("run", log_format)?)?;
-        let mut rounds = pin!(rounds(pipeline, plan, crates));
-        let mut ending = false;
+        let mut rounds = Some(Box::pin(rounds(pipeline, plan, watched)));
         loop {
             tokio::select! {
                 code = host.ended() => return code,
                 signal = signals.next() => {
-                    ending = true;
+                    // With the rounds ends the cargo that runs. A host that hangs up may only read everything anew.
+                    if signal != Signal::HUP {
+                        rounds = None;
+                    }
                     host.signal(signal);
                 }
                 // It ends only by an error; the host goes on without it.
-                error = &mut rounds, if !ending => {
-                    ending = true;
+                error = end_of(&mut rounds) => {
+                    rounds = None;
                     tell!("nothing is watched any more: {error:?}");
                 }
             }
@@ -70,27 +79,59 @@ pub(super) fn run(pipeline: &Pipeline, log_format: LogFormat, _args: &Args) -> m
     })
 }
 
+/// As shells have it.
+fn ended_by(signal: Signal) -> ExitCode {
+    ExitCode::from(u8::try_from(128 + signal.as_raw()).unwrap_or(1))
+}
+
+/// Never, of what isn't there.
+async fn end_of<F: Future + Unpin>(rounds: &mut Option<F>) -> F::Output {
+    match rounds {
+        Some(rounds) => rounds.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The crates of a plan's components, under watch.
+struct Watched {
+    crates: Vec<Crate>,
+    /// Said once.
+    unwatched: Vec<String>,
+    changes: Changes,
+}
+
+impl Watched {
+    /// Takes up another plan. Nothing that is saved meanwhile is lost, and crates that are new are to be built.
+    fn become_of(mut self, plan: &Plan) -> miette::Result<Self> {
+        let Found { crates, unwatched } = crates::find(plan);
+        for reason in unwatched.iter().filter(|reason| !self.unwatched.contains(reason)) {
+            tell!("{reason}");
+        }
+        self.changes.follow(&crates, &self.crates)?;
+        Ok(Self { crates, unwatched, ..self })
+    }
+}
+
 /// Builds and has swapped what is saved, for ever. A new pipeline.toml has its own crates.
-async fn rounds(pipeline: &Pipeline, mut plan: Plan, mut crates: Vec<Crate>) -> miette::Report {
+async fn rounds(pipeline: &Pipeline, mut plan: Plan, mut watched: Watched) -> miette::Report {
     loop {
-        let mut changes = match Changes::watch(pipeline.file(), &crates) {
-            Ok(changes) => changes,
-            Err(error) => return error,
-        };
         // Without an address nobody can be asked.
         let asked = plan.http.as_ref().filter(|http| http.listen.port() != 0);
         let host = asked.and_then(|_| Host::new(None, &plan).ok());
         plan = loop {
-            let Changed { saved, crates: changed, pipeline: other } = changes.settled().await;
-            for group in build::groups(&crates, &changed) {
-                round(&mut crates, &group, saved, host.as_ref(), &mut changes).await;
+            let Changed { saved, crates: changed, pipeline: other } = watched.changes.settled().await;
+            for group in build::groups(&watched.crates, &changed) {
+                round(&mut watched.crates, &group, saved, host.as_ref(), &watched.changes).await;
             }
             // What is wrong with it, the host says.
             if let Some(Ok(loaded)) = other.then(|| pipeline.load()) {
                 break loaded.plan;
             }
         };
-        crates = crates::find(&plan).crates;
+        watched = match watched.become_of(&plan) {
+            Ok(watched) => watched,
+            Err(error) => return error,
+        };
     }
 }
 
@@ -100,7 +141,7 @@ async fn round(
     group: &[usize],
     saved: Instant,
     host: Option<&Host>,
-    changes: &mut Changes,
+    changes: &Changes,
 ) {
     let begun = Instant::now();
     if !build::build(crates, group).await {

@@ -87,7 +87,11 @@ impl Workshop {
     ) -> Result<(Version, Compiled), String> {
         let bytes = self.history(plan).component(digest)?.to_vec();
         // Not the handler's file: that holds something else.
-        let file = ComponentFile { path: format!("the kept version {}", short(digest)).into(), bytes, digest: digest.clone() };
+        let file = ComponentFile {
+            path: format!("the kept version {}", short(digest)).into(),
+            bytes,
+            digest: digest.clone(),
+        };
         self.compile(&file, plan).map_err(|error| error.to_string())
     }
 
