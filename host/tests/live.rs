@@ -215,7 +215,6 @@ fn what_pipeline_toml_grants_is_all_that_a_new_file_gets() {
                 .replace("[handlers.order-formatter]", &format!("[handlers.order-formatter]\n{line}"))
         });
     };
-    fs::write(pipeline.path().join("secret"), "hunter2").unwrap();
     let config_error = || status(&host)["config"]["error"].to_string();
 
     // Too little for what runs: refused as a whole.
@@ -381,6 +380,7 @@ fn limits_env_and_schemas_change_without_leaving_a_group() {
 fn a_broken_pipeline_toml_changes_nothing_is_shown_and_can_be_mended() {
     let pipeline = Pipeline::shipped(|text| text);
     let host = start(&pipeline);
+    fs::write(pipeline.path().join("secret"), "hunter2").unwrap();
     let config_error = || status(&host)["config"]["error"].to_string();
     let shipped = fs::read_to_string(pipeline.path().join("pipeline.toml")).unwrap();
     for (broken, words) in [
@@ -390,7 +390,10 @@ fn a_broken_pipeline_toml_changes_nothing_is_shown_and_can_be_mended() {
             "did you mean `subscribe`",
         ),
         (shipped.replace("name = \"food-ordering\"", "name = \"other\""), "can't change while the host runs"),
-        (shipped.replace("partitions = 3", "instance = \"two\""), "restart the host"),
+        (
+            shipped.replace("[http]\n", "[kafka.properties]\n\"socket.keepalive.enable\" = true\n\n[http]\n"),
+            "`kafka.properties` can't change",
+        ),
         (shipped.replace("${WASMILL_LISTEN:-127.0.0.1:8080}", "192.0.2.1:1"), "can't listen on"),
         (
             format!(
