@@ -1,6 +1,6 @@
 //! The supervisor: owns what runs, from the first line of the log to the last.
 //!
-//! Only it touches signals and watches files. The [`Deployer`] decides, on a thread of its own, what is to run, and
+//! Only it touches signals and watches files. The `deployer` decides, on a thread of its own, what is to run, and
 //! starts and stops the rest: a thread for each shard (`subscriber`), those that create topics, watch the broker and feed
 //! the HTTP view (`jobs`), and those that answer HTTP (`web`), on a small tokio runtime. All of them end by one `Signal`,
 //! and all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
