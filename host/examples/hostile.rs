@@ -17,7 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use wasmill::config::plan::{Brokers, KafkaPlan};
-use wasmill::event::headers::{DIGEST, FAILURE_KIND, FAILURE_MESSAGE};
+use wasmill::event::headers::{DIGEST, FAILURE_KIND, FAILURE_MESSAGE, SOURCE};
 use wasmill::event::{Event, Record, header};
 use wasmill::guest::ComponentFile;
 use wasmill::log::Publish as _;
@@ -190,10 +190,13 @@ impl Bench {
 
     fn measure(&mut self, guest: &str, payload: &str, rounds: usize, steady: &Latencies) -> Result<()> {
         let digest = self.swap(guest)?;
-        let mut told = self.answer(payload)?;
-        while header(&told.headers, DIGEST) != Some(digest.as_bytes()) {
-            told = self.answer(payload)?;
+        let mut told = None;
+        // The guest before may still get some, and may have nothing to say to them.
+        while told.as_ref().and_then(|told: &Event| header(&told.headers, DIGEST)) != Some(digest.as_bytes())
+        {
+            told = self.answer(payload, Duration::from_secs(2))?;
         }
+        let mut told = told.ok_or("no answer")?;
         // Makes the peak start anew: proc_pid_clear_refs(5).
         let memory = self.memory("VmRSS:")?;
         fs::write(format!("/proc/{}/clear_refs", self.host.0.id()), "5")?;
@@ -205,7 +208,7 @@ impl Bench {
             let end = Instant::now() + ROUND;
             while guilty && Instant::now() < end {
                 let sent = Instant::now();
-                told = self.answer(payload)?;
+                told = self.answer(payload, PATIENCE)?.ok_or("no answer")?;
                 fates.push(sent.elapsed().as_micros() as u64);
                 thread::sleep(GUILTY.saturating_sub(sent.elapsed()));
             }
@@ -244,18 +247,23 @@ impl Bench {
     }
 
     /// Sends a guilty event and waits for the first record that comes of it.
-    fn answer(&mut self, payload: &str) -> Result<Event> {
-        let topic = format!("{}-guilty", self.run).into();
-        let key = micros().to_string();
-        let payload = Some(payload.to_string().into());
-        let record = Record { topic, key: Some(key.into()), payload, headers: Vec::new() };
-        self.runtime.block_on(self.publisher.publish(record, PATIENCE))?;
-        let answers = &mut self.answers;
-        let ended = self.host.0.try_wait()?;
-        if let Some(status) = ended {
+    fn answer(&mut self, payload: &str, patience: Duration) -> Result<Option<Event>> {
+        if let Some(status) = self.host.0.try_wait()? {
             return Err(format!("the host is gone: {status}").into());
         }
-        patiently(|| answers.poll(1000, Duration::from_millis(100)).ok()?.pop())
+        let payload = Some(payload.to_string().into());
+        let topic = format!("{}-guilty", self.run).into();
+        let record = Record { topic, key: Some("k".into()), payload, headers: Vec::new() };
+        let source = self.runtime.block_on(self.publisher.publish(record, PATIENCE))?.to_string();
+        let deadline = Instant::now() + patience;
+        while Instant::now() < deadline {
+            let mut came = self.answers.poll(1000, Duration::from_millis(100))?.into_iter();
+            if let Some(event) = came.find(|event| header(&event.headers, SOURCE) == Some(source.as_bytes()))
+            {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
     }
 
     /// Of the host, in MiB.
