@@ -232,6 +232,11 @@ pub trait Handler {
 
     /// What provenance headers and dead letters name as the version: a component's sha-256 in hex.
     fn digest(&self) -> Arc<str>;
+
+    /// Whether it should run behind all others for now, because it lately burned processors in vain.
+    fn gives_way(&self) -> bool {
+        false
+    }
 }
 
 /// The names of the headers that the host sets. Handlers can't: theirs are dropped.

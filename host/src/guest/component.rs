@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::back_seat::BackSeat;
+use super::probation::Probation;
 use super::version::{LoadError, Version};
 use super::{fault, store, wit};
 use crate::config::plan::HandlerPlan;
@@ -25,7 +25,7 @@ pub struct ComponentHandler {
     version: Version,
     plan: HandlerPlan,
     usage: Usage,
-    back_seat: BackSeat,
+    probation: Probation,
 }
 
 /// What the handler's calls took so far.
@@ -71,7 +71,7 @@ type Answers = Vec<Result<Vec<wit::Output>, wit::Failure>>;
 impl ComponentHandler {
     pub fn new(version: Version, plan: &HandlerPlan) -> Result<Self, LoadError> {
         version.fits(plan.limits.memory)?;
-        Ok(Self { version, plan: plan.clone(), usage: Usage::default(), back_seat: BackSeat::default() })
+        Ok(Self { version, plan: plan.clone(), usage: Usage::default(), probation: Probation::default() })
     }
 
     pub fn usage(&self) -> Usage {
@@ -106,16 +106,8 @@ impl ComponentHandler {
         }
     }
 
-    /// One call, on this thread or, if the last ones wasted time, on one that gives way to all others.
+    /// One call in an instance of its own, which ends with it, whatever happened.
     fn call(&mut self, batch: &[wit::Event<'_>]) -> Result<Answers, Failure> {
-        let (started, seat) = (Instant::now(), self.back_seat);
-        let answers = seat.run(|| self.call_once(batch));
-        self.back_seat.heed(answers.is_err(), started.elapsed());
-        answers
-    }
-
-    /// In an instance of its own, which ends with the call, whatever happened.
-    fn call_once(&mut self, batch: &[wit::Event<'_>]) -> Result<Answers, Failure> {
         let started = Instant::now();
         // Before the store, whose deadline starts with it.
         let timed = self.version.engine().time_a_call();
@@ -128,8 +120,9 @@ impl ComponentHandler {
         drop(timed);
         let state = store.into_data();
 
+        let took = started.elapsed();
         self.usage.calls += 1;
-        self.usage.time += started.elapsed();
+        self.usage.time += took;
         self.usage.peak_memory = self.usage.peak_memory.max(state.memory.used());
 
         let answers = match answers {
@@ -140,6 +133,7 @@ impl ComponentHandler {
             )),
             Err(error) => Err(fault::failure(&error, &state, &self.plan.limits)),
         };
+        self.probation.heed(answers.is_err(), took);
         if answers.is_ok() || batch.len() == 1 {
             state.console.log(&self.plan.name, self.version.digest(), trace_id(batch));
         }
@@ -203,6 +197,10 @@ impl Handler for ComponentHandler {
 
     fn digest(&self) -> Arc<str> {
         self.version.digest().clone()
+    }
+
+    fn gives_way(&self) -> bool {
+        self.probation.lasts()
     }
 }
 

@@ -4,7 +4,6 @@
 //! [`ComponentHandler`] runs batches through a version: each call in a fresh instance, under a deadline and
 //! a memory cap, with no files, no network and no environment but its own.
 
-mod back_seat;
 mod clock;
 mod code;
 mod component;
@@ -15,6 +14,7 @@ mod file;
 mod inspect;
 mod limits;
 mod linker;
+mod probation;
 mod store;
 mod version;
 

@@ -119,6 +119,11 @@ where
         &self.identity.digest
     }
 
+    /// Whether the present handler should run behind all others for now.
+    pub fn gives_way(&self) -> bool {
+        self.handler.gives_way()
+    }
+
     /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.
     pub fn turn(&mut self, now: &impl Fn() -> Now) -> Result<Turn, Fatal> {
         self.turn_with(now, |_| Ok(()))

@@ -6,6 +6,7 @@
 //! and all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
 //! deadlines, has a thread of that object's own, which ends with it.)
 
+mod back_seat;
 mod deployer;
 mod history;
 mod inbox;

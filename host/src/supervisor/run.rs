@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, trace, warn};
 
+use super::back_seat;
 use super::signal::Signal;
 use crate::event::{Failure, Handler, Now, Position};
 use crate::log::{Committer, Source};
@@ -38,13 +39,13 @@ pub(super) struct Place<'a> {
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
     place: Place<'_>,
-    next: &mut impl FnMut() -> Result<Option<Next<H>>, Fatal>,
+    next: &mut (impl FnMut() -> Result<Option<Next<H>>, Fatal> + Send),
     stop: &Signal,
 ) -> Result<(), Fatal>
 where
-    S: Source,
-    C: Committer<Membership = S::Membership>,
-    H: Handler,
+    S: Source + Send,
+    C: Committer<Membership = S::Membership> + Send,
+    H: Handler + Send,
 {
     let Place { name, shard: number, mut stuck_after, mut doubt, status } = place;
     let started = Instant::now();
@@ -52,7 +53,7 @@ where
     status.shard_runs(name, number, shard.digest());
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
-    while !stop.given() {
+    let mut turn = |shard: &mut Shard<S, C, H>| -> Result<(), Fatal> {
         let turned = shard.turn_with(&now, |shard| {
             // Who leaves ends by what it came with: the new one may be for other topics.
             if stop.given() {
@@ -106,6 +107,19 @@ where
                 last_refusal = Some(reason);
                 stop.wait(wait);
             }
+        }
+        Ok(())
+    };
+    while !stop.given() {
+        if shard.gives_way() {
+            back_seat::run(|| {
+                while shard.gives_way() && !stop.given() {
+                    turn(shard)?;
+                }
+                Ok(())
+            })?;
+        } else {
+            turn(shard)?;
         }
     }
     Ok(())

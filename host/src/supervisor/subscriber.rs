@@ -253,10 +253,10 @@ impl Subscriber {
         }
     }
 
-    fn run_once<H: Handler>(
+    fn run_once<H: Handler + Send>(
         &self,
         first: Next<H>,
-        next: &mut impl FnMut() -> Result<Option<Next<H>>, Fatal>,
+        next: &mut (impl FnMut() -> Result<Option<Next<H>>, Fatal> + Send),
         doubt: Option<&str>,
         stop: &Signal,
     ) -> Result<(), Broken> {

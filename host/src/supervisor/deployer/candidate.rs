@@ -1,12 +1,11 @@
 //! From a component's file to a version that could be put to work.
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
 use tracing::warn;
 
+use super::super::back_seat;
 use super::super::history::History;
 use super::super::state_folder::StateFolder;
 use super::super::versions::{VersionErrors, engine_for};
@@ -101,19 +100,7 @@ impl Workshop {
         plan: &HandlerPlan,
     ) -> Result<(Version, Compiled), LoadError> {
         let compile = || Version::compile(&self.engine, file, plan, &self.code);
-        if !self.beside_shards {
-            return compile();
-        }
-        thread::scope(|scope| {
-            let compiling = thread::Builder::new().name("compiling".into()).spawn_scoped(scope, || {
-                give_way();
-                compile()
-            });
-            match compiling {
-                Ok(compiling) => compiling.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                Err(_no_thread) => compile(),
-            }
-        })
+        if self.beside_shards { back_seat::run(compile) } else { compile() }
     }
 
     /// Makes room for the shards of a plan. Versions that run go on with the engine that they have.
@@ -142,13 +129,4 @@ impl Workshop {
         let folder = || self.state.versions(&self.plan, &plan.name);
         self.histories.entry(plan.name.clone()).or_insert_with(|| History::open(folder()))
     }
-}
-
-/// Lets every other thread go before the calling one. There is no way back for a user without privileges, and threads
-/// inherit it: so it is for a thread that ends soon and starts no others.
-fn give_way() {
-    // nice(2)'s 10: about a tenth of the time where all cores are busy, so that compiling ends even then. What
-    // can't be had is only slower. Elsewhere than on Linux it would hold for the whole process.
-    #[cfg(target_os = "linux")]
-    let _ = rustix::process::setpriority_process(None, 10);
 }
