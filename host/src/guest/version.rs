@@ -105,6 +105,13 @@ pub struct Compiled {
     pub from_cache: bool,
 }
 
+impl Compiled {
+    /// For people and metrics: milliseconds, with their fractions.
+    pub fn ms(&self) -> f64 {
+        self.took.as_secs_f64() * 1000.0
+    }
+}
+
 impl Version {
     /// Checks, compiles and links a component for a handler. Compiling takes a few 100 ms for a big one: not for
     /// a shard's thread.

@@ -164,7 +164,3 @@ async fn log_access(request: Request, next: Next) -> Response {
 fn now_us() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
 }
-
-fn now_ms() -> i64 {
-    now_us() / 1000
-}

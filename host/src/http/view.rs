@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 
 use super::idempotency::{Claim, Fingerprint, Outcome};
-use super::now_ms;
 use super::state::State;
 use crate::config::plan::ResourcePlan;
 use crate::event::{Event, Position};
+use crate::status::now_ms;
 use resource::Resource;
 
 /// Of one resource: payloads, headers and what it takes to keep them.

@@ -79,6 +79,11 @@ struct Handler {
 }
 
 impl Handler {
+    fn new(deployed: Deployed, file: Arc<str>) -> Self {
+        let Deployed { plan, version, topics } = deployed.clone();
+        Self { plan, version, topics, slot: Slot::new(deployed), file, refused: false }
+    }
+
     fn deployed(&self) -> Deployed {
         let Self { plan, version, topics, .. } = self;
         Deployed { plan: plan.clone(), version: version.clone(), topics: topics.clone() }
@@ -147,7 +152,7 @@ impl Deployer {
             if news.reload {
                 info!("SIGHUP: reading {} and the components anew", self.parts.file.path().display());
                 if self.reload().is_ok() {
-                    self.look_at_all();
+                    self.look_at_those(|_all| true);
                 }
             }
             self.replaced.retain(Version::is_shared);
@@ -220,20 +225,17 @@ impl Deployer {
                 let Some(candidate) = candidate else { unreachable!("a new handler has a version") };
                 // A sink may have had the name.
                 shards.stop();
-                let (version, plan, topics) = (candidate.version.clone(), plan.clone(), topics.clone());
-                grounds.status.add_subscriber(handler_status(&plan, version.digest()));
-                let compile_ms = candidate.compiled.took.as_secs_f64() * 1000.0;
-                grounds.status.update(name, |s| s.version.compile_ms = Some(compile_ms));
-                let deployed =
-                    Deployed { plan: plan.clone(), version: version.clone(), topics: topics.clone() };
-                let (slot, file) = (Slot::new(deployed), candidate.file.clone());
-                self.parts.workshop.remember(&plan, &candidate);
-                if candidate.loaded.is_none() {
-                    let (runs, instead) = (short(version.digest()), short(&file));
+                let Candidate { version, compiled, file, loaded } = &candidate;
+                grounds.status.add_subscriber(handler_status(plan, version.digest()));
+                grounds.status.update(name, |s| s.version.compile_ms = Some(compiled.ms()));
+                self.parts.workshop.remember(plan, &candidate);
+                if loaded.is_none() {
+                    let (runs, instead) = (short(version.digest()), short(file));
                     warn!(handler = %name, "rolled back: {runs} runs instead of its file, {instead}, until that changes");
                 }
-                let handler = Handler { plan, version, slot, topics, file, refused: false };
-                self.handlers.insert(name.clone(), handler);
+                let deployed =
+                    Deployed { plan: plan.clone(), version: version.clone(), topics: topics.clone() };
+                self.handlers.insert(name.clone(), Handler::new(deployed, file.clone()));
             }
         }
         if let (Some(handler), Some(shards)) = (self.handlers.get(name), self.shards.get_mut(name)) {

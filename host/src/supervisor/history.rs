@@ -77,13 +77,17 @@ impl History {
 
     /// A file was loaded: it is the newest version now, and ends a rollback.
     pub(super) fn loaded(&mut self, digest: &Arc<str>, bytes: &[u8], keep: usize) {
-        self.book.held = None;
-        if self.book.versions.front().is_none_or(|newest| newest.digest != *digest) {
+        let released = self.book.held.take().is_some();
+        let newest = self.book.versions.front().is_some_and(|newest| newest.digest == *digest);
+        if !newest {
             self.book.versions.retain(|kept| kept.digest != *digest);
             self.book.versions.push_front(Kept { digest: digest.clone(), loaded_at_ms: now_ms() });
         }
         self.store(digest, bytes);
-        self.keep(keep);
+        // A start with the files of the last one has nothing to write down.
+        if released || !newest || self.book.versions.len() > keep.max(1) {
+            self.keep(keep);
+        }
     }
 
     /// Another version runs instead of the file.

@@ -77,7 +77,7 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     let inbox = Inbox::default();
     let mut watch = Watch::new(inbox.clone());
     watch.follow(&deployer::files(&file, &loaded).collect());
-    let mut workshop = Workshop::new(plan, state)?;
+    let mut workshop = Workshop::new(plan, &state)?;
     let candidates = workshop.candidates(&loaded)?;
     let runtime = runtime()?;
     let (admin, commands) = Admin::new(Admin::token_from_env()?);

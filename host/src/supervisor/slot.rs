@@ -8,6 +8,7 @@ use crate::config::plan::HandlerPlan;
 use crate::guest::Version;
 
 /// A component, and what the plan says about running it.
+#[derive(Clone)]
 pub(super) struct Deployed {
     pub(super) plan: HandlerPlan,
     pub(super) version: Version,

@@ -54,14 +54,14 @@ impl StateFolder {
         })
     }
 
-    /// The versions of a handler, in this process of its pipeline.
-    pub(super) fn versions(&self, plan: &Plan, handler: &str) -> Option<PathBuf> {
+    /// The versions of this process of the pipeline.
+    pub(super) fn versions(&self, plan: &Plan) -> Option<PathBuf> {
         let folder = self.0.as_ref()?;
         // Pipelines of one name in several places are several.
         let place = format!("{:x}", Sha256::digest(plan.root.as_os_str().as_encoded_bytes()));
         let pipeline = format!("{}-{}", plan.name, &place[..12]);
         // An instance's name is anything; a folder's isn't.
         let instance = format!("{:x}", Sha256::digest(plan.kafka.instance.as_bytes()));
-        Some(folder.join("versions").join(pipeline).join(&instance[..12]).join(handler))
+        Some(folder.join("versions").join(pipeline).join(&instance[..12]))
     }
 }

@@ -126,24 +126,27 @@ impl Shards {
 
 /// What `/status` shows of a handler before it has done anything.
 pub(super) fn handler_status(plan: &HandlerPlan, digest: &str) -> SubscriberStatus {
-    SubscriberStatus {
-        name: plan.name.to_string(),
-        kind: SubscriberKind::Handler,
-        group: plan.group.clone(),
-        subscribe: plan.subscribe.iter().map(|topic| topic.to_string()).collect(),
-        digest: digest.to_string(),
-        ..SubscriberStatus::default()
-    }
+    subscriber_status(SubscriberKind::Handler, &plan.name, &plan.group, &plan.subscribe, digest)
 }
 
 /// As [`handler_status`], of a sink.
 pub(super) fn sink_status(plan: &SinkPlan) -> SubscriberStatus {
+    subscriber_status(SubscriberKind::Sink, &plan.name, &plan.group, &plan.subscribe, mail::VERSION)
+}
+
+fn subscriber_status(
+    kind: SubscriberKind,
+    name: &str,
+    group: &str,
+    subscribe: &[Arc<str>],
+    digest: &str,
+) -> SubscriberStatus {
     SubscriberStatus {
-        name: plan.name.to_string(),
-        kind: SubscriberKind::Sink,
-        group: plan.group.clone(),
-        subscribe: plan.subscribe.iter().map(|topic| topic.to_string()).collect(),
-        digest: mail::VERSION.into(),
+        name: name.into(),
+        kind,
+        group: group.into(),
+        subscribe: subscribe.iter().map(|topic| topic.to_string()).collect(),
+        digest: digest.into(),
         ..SubscriberStatus::default()
     }
 }
@@ -159,7 +162,6 @@ fn next(deployed: &Deployed) -> Result<Next<ComponentHandler>, Fatal> {
 }
 
 /// One shard, and all that it takes to start it over.
-#[derive(Clone)]
 struct Subscriber {
     grounds: Grounds,
     name: Arc<str>,

@@ -1,5 +1,8 @@
 //! Whether the components of a plan can be run, or every reason why not; and the engine that they run on.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use miette::Diagnostic;
 use thiserror::Error;
 
@@ -28,22 +31,38 @@ pub fn check_versions(loaded: &Loaded) -> Result<(), VersionErrors> {
 /// [`check_versions`] of some handlers.
 pub fn check_components(handlers: &[HandlerPlan], places: &Places) -> Result<(), VersionErrors> {
     let engine = engine_for(handlers)?;
-    let check = |handler: &HandlerPlan| -> Result<(), LoadError> {
+    of_each(handlers, places, |handler| {
         let file = ComponentFile::read(&handler.component)?;
         Version::compile(&engine, &file, handler, &CodeCache::none()).map(drop)
-    };
-    let mut problems: Vec<Problem> = handlers
-        .iter()
-        .filter_map(|handler| check(handler).err().map(|error| places.component(handler, &error)))
-        .collect();
-    problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-    if problems.is_empty() { Ok(()) } else { Err(VersionErrors::Components(problems)) }
+    })?;
+    Ok(())
+}
+
+/// What `load` makes of each handler, by name; or all that it can't.
+pub(super) fn of_each<T>(
+    handlers: &[HandlerPlan],
+    places: &Places,
+    mut load: impl FnMut(&HandlerPlan) -> Result<T, LoadError>,
+) -> Result<BTreeMap<Arc<str>, T>, VersionErrors> {
+    let (mut loaded, mut problems) = (BTreeMap::new(), Vec::new());
+    for handler in handlers {
+        match load(handler) {
+            Ok(one) => drop(loaded.insert(handler.name.clone(), one)),
+            Err(error) => problems.push(places.component(handler, &error)),
+        }
+    }
+    problems.sort_by_key(|problem: &Problem| problem.span.as_ref().map(|span| span.start));
+    if problems.is_empty() { Ok(loaded) } else { Err(VersionErrors::Components(problems)) }
 }
 
 /// An engine with room for all shards of these handlers, and for some more.
 pub(super) fn engine_for(handlers: &[HandlerPlan]) -> Result<Engine, EngineError> {
-    let shards: u32 = handlers.iter().map(|handler| handler.shards).sum();
-    Engine::new(EngineLimits { instances: shards.saturating_mul(2).max(LEAST_INSTANCES) })
+    Engine::new(EngineLimits { instances: shards(handlers).saturating_mul(2).max(LEAST_INSTANCES) })
+}
+
+/// Of all these handlers: so many calls at one time.
+pub(super) fn shards(handlers: &[HandlerPlan]) -> u32 {
+    handlers.iter().map(|handler| handler.shards).sum()
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ use crate::config::plan::{HttpPlan, ResourcePlan};
 use crate::event::{Event, Header, Position, Record, headers};
 use crate::log::{PublishError, Publishing};
 use crate::schema::Schema;
+use crate::status::now_ms;
 
 /// A topic of one partition for each name, all in one list.
 #[derive(Clone)]

@@ -1,6 +1,7 @@
 //! From a component's file to a version that could be put to work.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::warn;
@@ -8,9 +9,9 @@ use tracing::warn;
 use super::super::back_seat;
 use super::super::history::History;
 use super::super::state_folder::StateFolder;
-use super::super::versions::{VersionErrors, engine_for};
+use super::super::versions::{VersionErrors, engine_for, of_each, shards};
+use crate::config::Loaded;
 use crate::config::plan::{HandlerPlan, Plan};
-use crate::config::{Loaded, Problem};
 use crate::guest::{CodeCache, Compiled, ComponentFile, Engine, LoadError, Version};
 use crate::text::short;
 
@@ -18,9 +19,8 @@ use crate::text::short;
 pub(in super::super) struct Workshop {
     engine: Engine,
     code: CodeCache,
-    state: StateFolder,
-    /// Names the folder of the histories.
-    plan: Plan,
+    /// Where the versions are kept, a folder for each handler.
+    versions: Option<PathBuf>,
     histories: BTreeMap<Arc<str>, History>,
     /// A first plan was compiled: shards run from now on.
     beside_shards: bool,
@@ -40,24 +40,16 @@ pub(in super::super) struct Candidate {
 pub(in super::super) type Candidates = BTreeMap<Arc<str>, Candidate>;
 
 impl Workshop {
-    pub(in super::super) fn new(plan: &Plan, state: StateFolder) -> Result<Self, VersionErrors> {
-        let (engine, code) = (engine_for(&plan.handlers)?, state.code());
-        Ok(Self { engine, code, state, plan: plan.clone(), histories: BTreeMap::new(), beside_shards: false })
+    pub(in super::super) fn new(plan: &Plan, state: &StateFolder) -> Result<Self, VersionErrors> {
+        let (engine, code, versions) = (engine_for(&plan.handlers)?, state.code(), state.versions(plan));
+        Ok(Self { engine, code, versions, histories: BTreeMap::new(), beside_shards: false })
     }
 
     /// A candidate for each handler of a first plan, or everything that is wrong.
     pub(in super::super) fn candidates(&mut self, loaded: &Loaded) -> Result<Candidates, VersionErrors> {
-        let mut found = Candidates::new();
-        let mut problems: Vec<Problem> = Vec::new();
-        for handler in &loaded.plan.handlers {
-            match self.candidate(handler) {
-                Ok(candidate) => drop(found.insert(handler.name.clone(), candidate)),
-                Err(error) => problems.push(loaded.places.component(handler, &error)),
-            }
-        }
+        let found = of_each(&loaded.plan.handlers, &loaded.places, |handler| self.candidate(handler));
         self.beside_shards = true;
-        problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
-        if problems.is_empty() { Ok(found) } else { Err(VersionErrors::Components(problems)) }
+        found
     }
 
     /// What the handler's file holds, or what a rollback has put in its place.
@@ -105,8 +97,7 @@ impl Workshop {
 
     /// Makes room for the shards of a plan. Versions that run go on with the engine that they have.
     pub(super) fn make_room(&mut self, plan: &Plan) -> Result<(), VersionErrors> {
-        let shards: u32 = plan.handlers.iter().map(|handler| handler.shards).sum();
-        if shards > self.engine.instances() {
+        if shards(&plan.handlers) > self.engine.instances() {
             self.engine = engine_for(&plan.handlers)?;
         }
         Ok(())
@@ -114,9 +105,8 @@ impl Workshop {
 
     /// A candidate was put to work.
     pub(super) fn remember(&mut self, plan: &HandlerPlan, candidate: &Candidate) {
-        let keep = plan.keep;
         if let Some(file) = &candidate.loaded {
-            self.history(plan).loaded(&file.digest, &file.bytes, keep);
+            self.history(plan).loaded(&file.digest, &file.bytes, plan.keep);
         }
     }
 
@@ -126,7 +116,7 @@ impl Workshop {
     }
 
     pub(super) fn history(&mut self, plan: &HandlerPlan) -> &mut History {
-        let folder = || self.state.versions(&self.plan, &plan.name);
+        let folder = || self.versions.as_ref().map(|folder| folder.join(&*plan.name));
         self.histories.entry(plan.name.clone()).or_insert_with(|| History::open(folder()))
     }
 }

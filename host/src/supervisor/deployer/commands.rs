@@ -7,7 +7,6 @@ use serde_json::{Value, json};
 use super::super::history::{Held, Kept};
 use super::Deployer;
 use super::candidate::Candidate;
-use crate::config::Problem;
 use crate::config::plan::HandlerPlan;
 use crate::http::{Asked, Command, Refused, RefusedKind};
 use crate::text::short;
@@ -92,14 +91,13 @@ impl Deployer {
             message: format!("{} can't run: {error}", short(&target)),
             help: "nothing has changed; `wasmill versions` lists the others".into(),
         })?;
-        let compile_ms = compiled.took.as_secs_f64() * 1000.0;
         if target == file {
             self.history(&plan).release();
         } else {
             self.history(&plan).hold(Held { digest: target.clone(), instead_of: file.clone() });
         }
         self.put_version(&plan.name, Candidate { version, compiled, file, loaded: None });
-        Ok(json!({ "handler": handler, "from": runs, "to": target, "compile_ms": compile_ms }))
+        Ok(json!({ "handler": handler, "from": runs, "to": target, "compile_ms": compiled.ms() }))
     }
 
     /// What a reload would do if the file had this text.
@@ -110,8 +108,8 @@ impl Deployer {
         match judged {
             Ok(reload) => Ok(json!({ "changes": reload.changes })),
             Err(refusal) => {
-                let lines: Vec<String> = refusal.problems.iter().map(Problem::line).collect();
-                Err(invalid(lines.join("\n"), "the running host would refuse this and go on as it was"))
+                let help = "the running host would refuse this and go on as it was";
+                Err(invalid(refusal.lines().join("\n"), help))
             }
         }
     }

@@ -22,8 +22,14 @@ pub(super) struct Reload {
 
 /// Why it can't be done, and which files may mend that.
 pub(super) struct Refusal {
-    pub(super) problems: Vec<Problem>,
+    problems: Vec<Problem>,
     files: BTreeSet<PathBuf>,
+}
+
+impl Refusal {
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.problems.iter().map(Problem::line).collect()
+    }
 }
 
 impl Deployer {
@@ -50,11 +56,12 @@ impl Deployer {
                     return Err(vec![line]);
                 }
                 self.parts.grounds.status.config_loaded();
-                self.retry_refused();
+                // What was refused may pass under the new plan.
+                self.look_at_those(|handler| handler.refused);
                 Ok(changes)
             }
-            Err(Refusal { problems, files }) => {
-                let lines: Vec<String> = problems.iter().map(Problem::line).collect();
+            Err(refusal) => {
+                let lines = refusal.lines();
                 for line in &lines {
                     error!("{line}");
                 }
@@ -62,7 +69,7 @@ impl Deployer {
                     "pipeline.toml is refused: everything goes on as it was, until that is mended (SIGHUP tries again)"
                 );
                 self.parts.grounds.status.config_refused(&lines.join("\n"));
-                self.awaited = files;
+                self.awaited = refusal.files;
                 self.watch_files();
                 Err(lines)
             }
@@ -136,13 +143,6 @@ impl Deployer {
             }
             Ok(_) | Err(_) => Err(error),
         }
-    }
-
-    /// What was refused may pass under the new plan.
-    fn retry_refused(&mut self) {
-        let refused = self.handlers.values().filter(|handler| handler.refused);
-        let components: BTreeSet<PathBuf> = refused.map(|handler| handler.plan.component.clone()).collect();
-        components.iter().for_each(|component| self.look_at(component));
     }
 }
 

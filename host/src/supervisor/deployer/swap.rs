@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use tracing::{debug, info, warn};
 
-use super::Deployer;
 use super::candidate::Candidate;
+use super::{Deployer, Handler};
 use crate::guest::{ComponentFile, LoadError};
 use crate::status::now_ms;
 use crate::text::short;
@@ -25,9 +25,10 @@ impl Deployer {
         }
     }
 
-    pub(super) fn look_at_all(&mut self) {
-        let components: BTreeSet<PathBuf> =
-            self.handlers.values().map(|handler| handler.plan.component.clone()).collect();
+    /// Looks at the components of all such handlers.
+    pub(super) fn look_at_those(&mut self, such: impl Fn(&Handler) -> bool) {
+        let handlers = self.handlers.values().filter(|handler| such(handler));
+        let components: BTreeSet<PathBuf> = handlers.map(|handler| handler.plan.component.clone()).collect();
         components.iter().for_each(|component| self.look_at(component));
     }
 
@@ -64,7 +65,7 @@ impl Deployer {
         self.parts.workshop.remember(&handler.plan, &candidate);
         let before = std::mem::replace(&mut handler.version, candidate.version.clone());
         let (old, new) = (before.digest().clone(), candidate.version.digest().clone());
-        let compile_ms = candidate.compiled.took.as_secs_f64() * 1000.0;
+        let compile_ms = candidate.compiled.ms();
         // Linked anew it is what it was.
         if old != new {
             // Before its shards can report of it.
