@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use common::clone::cloned;
-use common::host::{Pipeline, signal, until, wasmill};
+use common::host::{Pipeline, signal, subscriber, until, wasmill};
 use common::kafka::free_port;
 use common::{http, root};
 
@@ -108,9 +108,7 @@ impl Dev {
 
     fn digest(&self, handler: &str) -> String {
         let status = http::get(&self.url("/status")).expect("a host").json();
-        let subscribers = status["subscribers"].as_array().unwrap();
-        let handler = subscribers.iter().find(|subscriber| subscriber["name"] == handler).unwrap();
-        handler["digest"].as_str().unwrap().into()
+        subscriber(&status, handler)["digest"].as_str().unwrap().into()
     }
 
     fn formatter(&self) -> PathBuf {

@@ -5,15 +5,14 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use common::host::{Host, Pipeline, signal, until, wasmill};
+use common::host::{self, Host, Pipeline, signal, until, wasmill};
 use common::kafka::Broker;
-use common::{built_guest, http, wait_for};
+use common::{built_guest, digest, http, orders, rename_over, version, wait_for};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 const HANDLER: &str = "order-formatter";
 
@@ -27,25 +26,12 @@ fn component(pipeline: &Pipeline, handler: &str) -> PathBuf {
     pipeline.path().join(format!("components/{handler}.wasm"))
 }
 
-/// The same component in another file: with a custom section that says so.
-fn version(of: &[u8], number: u8) -> Vec<u8> {
-    let name = format!("version {number}");
-    let length = u8::try_from(name.len()).unwrap();
-    [of, &[0, length + 1, length], name.as_bytes()].concat()
-}
-
-fn digest(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
-}
-
 fn status(host: &Host) -> Value {
-    http::get(&host.url("/status")).expect("an answer").json()
+    host.status().expect("an answer")
 }
 
 fn subscriber(host: &Host, name: &str) -> Value {
-    let status = status(host);
-    let all = status["subscribers"].as_array().unwrap();
-    all.iter().find(|subscriber| subscriber["name"] == name).cloned().unwrap_or_default()
+    host::subscriber(&status(host), name)
 }
 
 fn runs(host: &Host, handler: &str, bytes: &[u8]) {
@@ -64,21 +50,9 @@ fn swaps(host: &Host) -> u64 {
     subscriber(host, HANDLER)["version"]["swaps"].as_u64().unwrap()
 }
 
-/// As deployments do it.
-fn rename_over(path: &Path, bytes: &[u8]) {
-    let new = path.with_extension("new");
-    fs::write(&new, bytes).unwrap();
-    fs::rename(new, path).unwrap();
-}
-
 /// Places an order and gives what GET shows of it when its e-mail is on its way.
 fn order(host: &Host, quantity: u64) -> Value {
-    let order = json!({
-        "customer": {"id": "c-1", "name": "Ada Park", "email": "ada@example.com"},
-        "items": [{"sku": "m", "name": "Pizza", "quantity": quantity, "unit_price_cents": 1150}],
-        "currency": "EUR",
-    });
-    let answer = http::post(&host.url("/orders"), &order.to_string(), &[]).unwrap();
+    let answer = http::post(&host.url("/orders"), &orders::order(quantity).to_string(), &[]).unwrap();
     assert_eq!(answer.status, 201, "{}", answer.body);
     let id = answer.json()["order_id"].as_str().unwrap().to_string();
     let mut shown = Value::Null;

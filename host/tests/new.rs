@@ -6,32 +6,18 @@ mod common;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
 use common::clone::cloned;
-use common::host::{Pipeline, wasmill};
+use common::host::{Ended, Pipeline, wasmill};
 use serde_json::{Value, json};
 
 const TOPICS: [&str; 4] = ["--subscribe", "readings", "--publish", "alarms"];
 
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    stderr: String,
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
-    }
-}
-
 fn run(folder: &Path, command: &mut Command) -> Ended {
     // Cargo would put nothing where pipeline.toml looks.
     command.current_dir(folder).env_remove("CARGO_TARGET_DIR").stdin(Stdio::null());
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
-    Ended { code: status.code(), stdout, stderr }
+    command.output().unwrap().into()
 }
 
 fn new(pipeline: &Pipeline, args: &[&str]) -> Ended {

@@ -243,11 +243,11 @@ fn without_mail(text: String) -> String {
 }
 
 fn handled(host: &Host, handler: &str) -> u64 {
-    let Some(answer) = http::get(&host.url("/status")) else { return 0 };
-    let status = answer.json();
-    let subscribers = status["subscribers"].as_array().unwrap();
-    let of_handler = subscribers.iter().find(|subscriber| subscriber["name"] == handler);
-    of_handler.map_or(0, |subscriber| subscriber["events"].as_u64().unwrap())
+    let Some(status) = host.status() else { return 0 };
+    match host::subscriber(&status, handler) {
+        Value::Null => 0,
+        subscriber => subscriber["events"].as_u64().unwrap(),
+    }
 }
 
 #[test]

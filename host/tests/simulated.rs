@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::copies::{
-    Copy, GROUP, TestShard, any_payload, broker, drain, every_event_has_its_fate, produce, shard_of,
+    Copy, GROUP, TestShard, broker, drain, every_event_has_its_fate, produce, produce_any, shard_of,
 };
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
@@ -234,10 +234,7 @@ fn ordeal(seed: u64) {
     let mut next_member = 0;
     let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for number in 0..random.random_range(1..150) {
-        let key = format!("k{}", random.random_range(0..12));
-        let payload = any_payload(&mut random, number);
-        expected.entry(key.clone()).or_default().push(payload.clone());
-        produce(&broker, &key, &payload);
+        produce_any(&broker, number, &mut expected, &mut random);
         for _ in 0..random.random_range(0..4) {
             match random.random_range(0..40) {
                 0..3 if shards.len() < 3 => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::copies::{
-    Copy, GROUP, TestShard, any_payload, broker, every_event_has_its_fate, identity, produce, shard_of,
+    Copy, GROUP, TestShard, broker, every_event_has_its_fate, identity, produce_any, shard_of,
 };
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
@@ -133,10 +133,7 @@ fn ordeal(seed: u64) {
     let (mut started, mut newest, mut firsts) = (0, 0, Firsts::new());
     let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for number in 0..random.random_range(1..150) {
-        let key = format!("k{}", random.random_range(0..12));
-        let payload = any_payload(&mut random, number);
-        expected.entry(key.clone()).or_default().push(payload.clone());
-        produce(&broker, &key, &payload);
+        produce_any(&broker, number, &mut expected, &mut random);
         for _ in 0..random.random_range(0..5) {
             let one = (0..lives.len()).choose(&mut random);
             match (random.random_range(0..40), one) {

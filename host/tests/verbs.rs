@@ -5,9 +5,9 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::process::{Output, Stdio};
+use std::process::Stdio;
 
-use common::host::{Pipeline, wasmill};
+use common::host::{Ended, Pipeline, wasmill};
 use serde_json::{Value, json};
 
 const ORDER: &str = r#"{
@@ -15,19 +15,7 @@ const ORDER: &str = r#"{
     "items": [{ "sku": "m", "name": "Pizza", "quantity": 2, "unit_price_cents": 1150 }], "currency": "EUR"
 }"#;
 
-struct Ended {
-    code: Option<i32>,
-    stdout: String,
-    /// As words: lines are broken and drawn for a terminal.
-    stderr: String,
-}
-
-impl Ended {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
-    }
-}
-
+/// Its stderr as words: lines are broken and drawn for a terminal.
 fn run(pipeline: &Pipeline, args: &[&str], stdin: &str) -> Ended {
     let mut child = wasmill()
         .args(args)
@@ -40,10 +28,9 @@ fn run(pipeline: &Pipeline, args: &[&str], stdin: &str) -> Ended {
         .unwrap();
     // A verb that reads nothing may have ended by now.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
-    let stderr = String::from_utf8(stderr).unwrap().replace('│', " ");
-    let stderr = stderr.split_whitespace().collect::<Vec<_>>().join(" ");
-    Ended { code: status.code(), stdout: String::from_utf8(stdout).unwrap(), stderr }
+    let mut ended = Ended::from(child.wait_with_output().unwrap());
+    ended.stderr = ended.stderr.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");
+    ended
 }
 
 #[test]

@@ -104,8 +104,21 @@ pub(crate) fn drain<H: Handler>(broker: &Broker, shard: &mut TestShard<H>) {
     panic!("not drained after 10,000 turns");
 }
 
+/// One event more, of any key, added to what is expected of each.
+pub(crate) fn produce_any(
+    broker: &Broker,
+    number: u32,
+    expected: &mut BTreeMap<String, Vec<String>>,
+    random: &mut StdRng,
+) {
+    let key = format!("k{}", random.random_range(0..12));
+    let payload = any_payload(random, number);
+    expected.entry(key.clone()).or_default().push(payload.clone());
+    produce(broker, &key, &payload);
+}
+
 /// Mostly fine.
-pub(crate) fn any_payload(random: &mut StdRng, number: u32) -> String {
+fn any_payload(random: &mut StdRng, number: u32) -> String {
     match random.random_range(0..20) {
         0 => format!("reject {number}"),
         1 => format!("trap {number}"),

@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use super::http;
 use super::kafka::free_port;
@@ -40,9 +42,7 @@ impl Pipeline {
 
     /// Puts a file in the place of what is there, in one step.
     pub(crate) fn put(&self, name: &str, content: &[u8]) {
-        let new = self.path().join(format!(".{name}.new"));
-        fs::write(&new, content).unwrap();
-        fs::rename(new, self.path().join(name)).unwrap();
+        super::rename_over(&self.path().join(name), content);
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -101,6 +101,11 @@ impl Host {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// None when it doesn't answer.
+    pub(crate) fn status(&self) -> Option<Value> {
+        http::get(&self.url("/status")).map(|answer| answer.json())
+    }
+
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -137,6 +142,32 @@ impl Drop for Host {
         // It may have ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+/// What /status says of a handler or a sink; null where there is none.
+pub(crate) fn subscriber(status: &Value, name: &str) -> Value {
+    let subscribers = status["subscribers"].as_array().unwrap();
+    subscribers.iter().find(|subscriber| subscriber["name"] == name).cloned().unwrap_or_default()
+}
+
+/// How a verb ended, and what it said.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|e| panic!("{e}: {}\n{}", self.stdout, self.stderr))
+    }
+}
+
+impl From<Output> for Ended {
+    fn from(Output { status, stdout, stderr }: Output) -> Self {
+        let [stdout, stderr] = [stdout, stderr].map(|text| String::from_utf8(text).unwrap());
+        Self { code: status.code(), stdout, stderr }
     }
 }
 

@@ -10,10 +10,13 @@ pub(crate) mod orders;
 pub(crate) mod smtp;
 mod wat;
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 /// Far more than anything here takes, for machines that are busy with other tests.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -31,6 +34,26 @@ pub(crate) fn built_guest(name: &str) -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let built = BUILT.get_or_init(|| build(&["guests"], &["--examples"]));
     existing(built.join("examples").join(format!("{}.wasm", name.replace('-', "_"))))
+}
+
+/// Puts a file in the place of another in one step, as careful deployments do it.
+pub(crate) fn rename_over(path: &Path, content: &[u8]) {
+    let new = path.with_extension("new");
+    fs::write(&new, content).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// The same component in another file: with a number in a custom section, which nobody reads.
+pub(crate) fn version(component: &[u8], number: usize) -> Vec<u8> {
+    let name = format!("version {number}");
+    // Its id, its size, the length of its name, its name.
+    let length = u8::try_from(name.len()).unwrap();
+    [component, &[0, length + 1, length], name.as_bytes()].concat()
+}
+
+/// The sha-256 in hex, by which a version is known.
+pub(crate) fn digest(component: &[u8]) -> String {
+    format!("{:x}", Sha256::digest(component))
 }
 
 /// The handlers of the pipeline that ships.

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use common::host::{Host, Pipeline};
 use common::kafka::Broker;
+use common::orders::cluster;
 use common::{built_guest, wait_for};
-use stage::{Stage, cluster, of_handler, send};
+use stage::{Stage, of_handler, send};
 use table::{Fate::Served, GUESTS, REFUSED};
 use wasmill::log::kafka::Start;
 

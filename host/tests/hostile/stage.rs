@@ -5,15 +5,15 @@ use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use wasmill::config::plan::{Brokers, KafkaPlan};
 use wasmill::event::headers::{DIGEST, FAILURE_KIND, FAILURE_MESSAGE, SOURCE};
-use wasmill::event::{Event, Position, Record, header};
+use wasmill::event::{Event, Position, Record};
 use wasmill::guest::ComponentFile;
 use wasmill::log::Publish;
-use wasmill::log::kafka::{Cluster, Publisher, Start, Tail};
+use wasmill::log::kafka::{Publisher, Start, Tail};
 
-use crate::common::host::{Host, Pipeline};
-use crate::common::{built_guest, http, wait_for};
+use crate::common::host::{Host, Pipeline, subscriber};
+use crate::common::orders::{cluster, text};
+use crate::common::{built_guest, wait_for};
 use crate::table::Fate::{self, DeadLetter, Served};
 
 /// The host whose handler `hostile` changes, seen from outside.
@@ -101,7 +101,7 @@ impl Stage {
         let mut found = None;
         wait_for(&format!("result of {position}"), || {
             for event in self.results.poll(10_000, Duration::from_millis(20)).unwrap() {
-                self.came.entry(text(&event, SOURCE)).or_default().push(event);
+                self.came.entry(text(&event, SOURCE).into()).or_default().push(event);
             }
             let mut came = self.came.remove(&position.to_string()).into_iter().flatten();
             found = came.find(&such);
@@ -115,30 +115,14 @@ impl Stage {
     }
 }
 
-pub(crate) fn text(event: &Event, name: &str) -> String {
-    String::from_utf8_lossy(header(&event.headers, name).unwrap_or_default()).into_owned()
-}
-
 /// What /status says of a handler; null where there is none.
 pub(crate) fn of_handler(host: &Host, name: &str) -> Value {
-    let answer =
-        http::get(&host.url("/status")).unwrap_or_else(|| panic!("the host is gone:\n{}", host.log()));
-    let status = answer.json();
-    let subscribers = status["subscribers"].as_array().unwrap();
-    subscribers.iter().find(|subscriber| subscriber["name"] == name).cloned().unwrap_or_default()
+    let status = host.status().unwrap_or_else(|| panic!("the host is gone:\n{}", host.log()));
+    subscriber(&status, name)
 }
 
 pub(crate) async fn send(publisher: &Publisher, topic: &str, payload: &str) -> Position {
     let payload = Some(payload.to_string().into());
     let record = Record { topic: topic.into(), key: Some("k".into()), payload, headers: Vec::new() };
     publisher.publish(record, Duration::from_secs(30)).await.unwrap()
-}
-
-pub(crate) fn cluster(brokers: &str) -> Cluster {
-    let plan = KafkaPlan {
-        brokers: Brokers::Addresses(brokers.into()),
-        properties: BTreeMap::new(),
-        instance: "test".into(),
-    };
-    Cluster::connect(&plan, "test").unwrap()
 }

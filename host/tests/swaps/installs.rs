@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use crate::common::rename_over;
+
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum How {
     /// `mv new.wasm handler.wasm`, as careful build scripts do it.
@@ -33,11 +35,7 @@ impl How {
 
     pub(crate) fn install(self, component: &Path, bytes: &[u8]) {
         match self {
-            Self::RenamedOver => {
-                let new = component.with_extension("new");
-                fs::write(&new, bytes).unwrap();
-                fs::rename(new, component).unwrap();
-            }
+            Self::RenamedOver => rename_over(component, bytes),
             Self::Copied => fs::write(component, bytes).unwrap(),
             Self::CopiedSlowly => {
                 let mut file = File::create(component).unwrap();

@@ -7,11 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use crate::common::host::{Host, Pipeline, until};
-use crate::common::{built_component, built_guest, http};
+use crate::common::host::{Host, Pipeline, subscriber, until};
+use crate::common::{built_component, built_guest, digest, version};
 use crate::installs::{How, touch};
 
 /// For anything that a host is to do.
@@ -167,8 +166,7 @@ impl Mill {
 
 /// What `/status` says of the handler.
 fn of_handler(host: &Host) -> Value {
-    let answer = http::get(&host.url("/status"));
-    answer.map_or(Value::Null, |answer| answer.json()["subscribers"][0].take())
+    host.status().map_or(Value::Null, |status| subscriber(&status, "order-formatter"))
 }
 
 fn end_of_log(host: &Host) -> String {
@@ -186,20 +184,13 @@ fn order_formatter_alone(text: String) -> String {
     [&text[..resources], &text[handlers..others]].concat()
 }
 
-fn digest(bytes: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(bytes))
-}
-
 /// The component with a number in a section that nobody reads: other bytes, the same behaviour. Each is new up to
 /// `toggle_from`; from there on two take turns.
 pub(crate) fn versions(toggle_from: usize) -> impl Iterator<Item = Vec<u8>> {
     let component = fs::read(built_component("order-formatter")).unwrap();
     (0..).map(move |count: usize| {
         let number = if count < toggle_from { count } else { toggle_from + count % 2 };
-        let name = format!("version {number}");
-        // A custom section: its id, its size, the length of its name, its name.
-        let (size, length) = (u8::try_from(name.len() + 1).unwrap(), u8::try_from(name.len()).unwrap());
-        [component.as_slice(), &[0, size, length], name.as_bytes()].concat()
+        version(&component, number)
     })
 }
 

@@ -105,12 +105,7 @@ async fn a_shutdown_answers_what_is_under_way_and_takes_nothing_new() {
 async fn a_shutdown_waits_for_records_whose_clients_have_gone() {
     let server = server().await;
     hang_up(&server, server.post(r#"{"grams":1}"#)).await;
-    server.stop.send(()).unwrap();
-    let mut serving = server.serving;
-    assert!(tokio::time::timeout(Duration::from_millis(200), &mut serving).await.is_err());
-    server.broker.mode.send_replace(Mode::Acknowledge);
-    serving.await.unwrap();
-    assert_eq!(server.broker.events().len(), 1);
+    shuts_down_once_its_record_is_there(server).await;
 }
 
 #[tokio::test]

@@ -246,6 +246,16 @@ async fn hang_up(server: &Server, request: impl Future<Output = Answer>) {
     }
 }
 
+/// A shutdown waits for the one record that the broker holds.
+async fn shuts_down_once_its_record_is_there(server: Server) {
+    server.stop.send(()).unwrap();
+    let mut serving = server.serving;
+    assert!(tokio::time::timeout(Duration::from_millis(200), &mut serving).await.is_err());
+    server.broker.mode.send_replace(Mode::Acknowledge);
+    serving.await.unwrap();
+    assert_eq!(server.broker.events().len(), 1);
+}
+
 /// Resolves when `condition` holds; fails after ten seconds.
 async fn until(mut condition: impl FnMut() -> bool) {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(10);

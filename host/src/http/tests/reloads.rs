@@ -163,12 +163,7 @@ async fn a_shutdown_waits_for_records_from_before_a_reload() {
     hang_up(&server, server.post(BODY)).await;
     server.reload(&with_letters());
     server.reload(&without_parcels());
-    server.stop.send(()).unwrap();
-    let mut serving = server.serving;
-    assert!(tokio::time::timeout(Duration::from_millis(200), &mut serving).await.is_err());
-    server.broker.mode.send_replace(Mode::Acknowledge);
-    serving.await.unwrap();
-    assert_eq!(server.broker.events().len(), 1);
+    shuts_down_once_its_record_is_there(server).await;
 }
 
 #[tokio::test]
