@@ -233,9 +233,10 @@ pub trait Handler {
     /// What provenance headers and dead letters name as the version: a component's sha-256 in hex.
     fn digest(&self) -> Arc<str>;
 
-    /// Whether it should run behind all others for now, because it lately burned processors in vain.
-    fn gives_way(&self) -> bool {
-        false
+    /// How long to leave the processors to others before the next batch, because the calls since the last time
+    /// burned them in vain.
+    fn rest(&mut self) -> Duration {
+        Duration::ZERO
     }
 }
 

@@ -265,6 +265,17 @@ fn a_rollback_holds_until_the_file_changes_over_a_restart_too() {
     let (ok, said) = cli(&pipeline, &host, &["rollback", HANDLER, &digest(&versions[3])[..16]]);
     assert!(ok, "{said}");
     runs(&host, HANDLER, &versions[3]);
+
+    // Fewer are kept from the reload on, but never less than what runs.
+    let file = pipeline.path().join("pipeline.toml");
+    let toml = fs::read_to_string(&file).unwrap();
+    fs::write(&file, toml.replace("keep = 3", "keep = 1")).unwrap();
+    wait_for("fewer versions", || {
+        let (_, listed) = cli(&pipeline, &host, &["versions", HANDLER, "--json"]);
+        let listed: Value = serde_json::from_str(&listed).unwrap();
+        let kept = listed["versions"].as_array().unwrap();
+        kept.len() == 1 && kept[0]["digest"] == digest(&versions[3])
+    });
 }
 
 #[test]

@@ -16,7 +16,7 @@ use super::interpolate::interpolate;
 use super::problem::{Problem, Text};
 use crate::file;
 
-/// Bytes of a schema, a certificate or a secret that pipeline.toml names, at most.
+/// Bytes of pipeline.toml, and of each schema, certificate or secret that it names, at most.
 pub(super) const MOST_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The way to a value: keys and indices from the root.

@@ -36,7 +36,8 @@ pub use problem::{ConfigErrors, Places, Problem, Sound};
 pub use schema::schema;
 pub(crate) use units::{Fault, name as check_name, topic as check_topic};
 
-use document::{Document, Surroundings};
+use crate::file;
+use document::{Document, MOST_BYTES, Surroundings};
 use plan::Plan;
 use problem::Text;
 
@@ -73,7 +74,7 @@ impl Loaded {
 /// Reads pipeline.toml, the files it refers to and the process's environment.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErrors> {
     let text = |text| Arc::new(Text::new(path.display().to_string(), text));
-    let fault = match std::fs::read(path).map(String::from_utf8) {
+    let fault = match file::read(path, MOST_BYTES).map(String::from_utf8) {
         Ok(Ok(text)) => return parse(text, path, &|name| std::env::var(name).ok(), overrides),
         Ok(Err(error)) => {
             let valid = error.utf8_error().valid_up_to();
@@ -97,6 +98,11 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, ConfigErrors> 
     let places = Places { text: fault.text.clone() };
     let (errors, files) = (vec![fault], Arc::default());
     Err(ConfigErrors { errors, warnings: Vec::new(), sound: Sound::default(), places, files })
+}
+
+/// The text of pipeline.toml.
+pub(crate) fn read(path: &Path) -> std::io::Result<String> {
+    file::read_text(path, MOST_BYTES)
 }
 
 /// [`load`] with the text and the environment given; other files are read from the folder of `path`.

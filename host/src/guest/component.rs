@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::probation::Probation;
 use super::version::{LoadError, Version};
+use super::waste::Waste;
 use super::{fault, store, wit};
 use crate::config::plan::HandlerPlan;
 use crate::event::headers::{RESERVED_PREFIX, TRACEPARENT};
@@ -19,13 +19,15 @@ const HALVED_GROUPS: u32 = 32;
 /// them wait in the producer's queue for one transaction, which has 10 s.
 const MAX_OUTPUTS: usize = 100_000;
 const MAX_BYTES: usize = 32 * 1024 * 1024;
+/// Bytes of a failure's message beyond which it is a waste to make it; far fewer are kept.
+const MAX_MESSAGE: usize = 1024 * 1024;
 
 /// Runs batches through a [`Version`], each in a fresh pooled instance.
 pub struct ComponentHandler {
     version: Version,
     plan: HandlerPlan,
     usage: Usage,
-    probation: Probation,
+    waste: Waste,
 }
 
 /// What the handler's calls took so far.
@@ -71,7 +73,7 @@ type Answers = Vec<Result<Vec<wit::Output>, wit::Failure>>;
 impl ComponentHandler {
     pub fn new(version: Version, plan: &HandlerPlan) -> Result<Self, LoadError> {
         version.fits(plan.limits.memory)?;
-        Ok(Self { version, plan: plan.clone(), usage: Usage::default(), probation: Probation::default() })
+        Ok(Self { version, plan: plan.clone(), usage: Usage::default(), waste: Waste::default() })
     }
 
     pub fn usage(&self) -> Usage {
@@ -133,7 +135,7 @@ impl ComponentHandler {
             )),
             Err(error) => Err(fault::failure(&error, &state, &self.plan.limits)),
         };
-        self.probation.heed(answers.is_err(), took);
+        self.waste.heed(answers.as_ref().map_or(true, |answers| answers.iter().any(beyond_use)), took);
         if answers.is_ok() || batch.len() == 1 {
             state.console.log(&self.plan.name, self.version.digest(), trace_id(batch));
         }
@@ -199,8 +201,16 @@ impl Handler for ComponentHandler {
         self.version.digest().clone()
     }
 
-    fn gives_way(&self) -> bool {
-        self.probation.lasts()
+    fn rest(&mut self) -> Duration {
+        self.waste.rest()
+    }
+}
+
+/// Whether so much was answered that there is no use for it.
+fn beyond_use(answer: &Result<Vec<wit::Output>, wit::Failure>) -> bool {
+    match answer {
+        Ok(outputs) => outputs.len() > MAX_OUTPUTS,
+        Err(wit::Failure::Retry(message) | wit::Failure::Reject(message)) => message.len() > MAX_MESSAGE,
     }
 }
 

@@ -15,13 +15,16 @@ pub(super) const HANDLES: usize = 4096;
 /// Bytes of a table's element, as wasmtime lays it out.
 const TABLE_ELEMENT: usize = size_of::<usize>();
 
+/// Bytes that a call may make the host hold beside the guest's own memory, whatever its cap.
+const MOST_COPIED: usize = 64 * 1024 * 1024;
+
 /// How many bytes the host copies, at most, out of a guest's answer or a guest's call of the host.
 ///
 /// An answer is lists of lists that may overlap, so the guest's memory alone doesn't bound the copy. Three
 /// times the cap fits every answer that doesn't overlap: the widest record is a header, 48 bytes here and
-/// 16 there.
+/// 16 there. A batch that needs more than the second bound, four times the largest that is polled, is halved.
 pub(super) fn copied_bytes(memory_cap: usize) -> usize {
-    memory_cap.saturating_mul(3)
+    memory_cap.saturating_mul(3).min(MOST_COPIED)
 }
 
 /// Counts the linear memories and tables of one instance together.

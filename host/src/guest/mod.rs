@@ -14,9 +14,9 @@ mod file;
 mod inspect;
 mod limits;
 mod linker;
-mod probation;
 mod store;
 mod version;
+mod waste;
 
 pub use code::{CacheError, CodeCache};
 pub use component::{ComponentHandler, Usage};

@@ -119,9 +119,9 @@ where
         &self.identity.digest
     }
 
-    /// Whether the present handler should run behind all others for now.
-    pub fn gives_way(&self) -> bool {
-        self.handler.gives_way()
+    /// How long to wait before the next turn, for the sake of others ([`Handler::rest`]).
+    pub fn rest(&mut self) -> Duration {
+        self.handler.rest()
     }
 
     /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.

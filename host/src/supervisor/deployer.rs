@@ -209,6 +209,9 @@ impl Deployer {
             Some(handler) => {
                 let before = std::mem::replace(&mut handler.plan, plan.clone());
                 handler.topics = topics.clone();
+                if before.keep != plan.keep {
+                    self.parts.workshop.history(plan).keep(plan.keep);
+                }
                 grounds.status.add_subscriber(handler_status(plan, handler.version.digest()));
                 if joins_anew(&before, plan) {
                     shards.stop();

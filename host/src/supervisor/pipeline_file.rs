@@ -28,7 +28,7 @@ impl PipelineFile {
 
     /// Whether the file has the text that it had then.
     pub(super) fn is_still(&self, loaded: &Loaded) -> bool {
-        std::fs::read_to_string(&self.path).is_ok_and(|text| loaded.places.are_of(&text))
+        config::read(&self.path).is_ok_and(|text| loaded.places.are_of(&text))
     }
 
     pub(super) fn path(&self) -> &Path {

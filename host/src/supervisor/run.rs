@@ -1,11 +1,10 @@
 //! Runs a shard on the calling thread until it is stopped, and tells the status how it goes. Before a batch runs,
-//! its handler is exchanged for what was deployed meanwhile.
+//! its handler is exchanged for what was deployed meanwhile; after it, a handler that wasted time rests.
 
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, trace, warn};
 
-use super::back_seat;
 use super::signal::Signal;
 use crate::event::{Failure, Handler, Now, Position};
 use crate::log::{Committer, Source};
@@ -39,13 +38,13 @@ pub(super) struct Place<'a> {
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
     place: Place<'_>,
-    next: &mut (impl FnMut() -> Result<Option<Next<H>>, Fatal> + Send),
+    next: &mut impl FnMut() -> Result<Option<Next<H>>, Fatal>,
     stop: &Signal,
 ) -> Result<(), Fatal>
 where
-    S: Source + Send,
-    C: Committer<Membership = S::Membership> + Send,
-    H: Handler + Send,
+    S: Source,
+    C: Committer<Membership = S::Membership>,
+    H: Handler,
 {
     let Place { name, shard: number, mut stuck_after, mut doubt, status } = place;
     let started = Instant::now();
@@ -53,7 +52,7 @@ where
     status.shard_runs(name, number, shard.digest());
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
-    let mut turn = |shard: &mut Shard<S, C, H>| -> Result<(), Fatal> {
+    while !stop.given() {
         let turned = shard.turn_with(&now, |shard| {
             // Who leaves ends by what it came with: the new one may be for other topics.
             if stop.given() {
@@ -108,19 +107,7 @@ where
                 stop.wait(wait);
             }
         }
-        Ok(())
-    };
-    while !stop.given() {
-        if shard.gives_way() {
-            back_seat::run(|| {
-                while shard.gives_way() && !stop.given() {
-                    turn(shard)?;
-                }
-                Ok(())
-            })?;
-        } else {
-            turn(shard)?;
-        }
+        stop.wait(shard.rest());
     }
     Ok(())
 }

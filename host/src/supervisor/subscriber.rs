@@ -255,10 +255,10 @@ impl Subscriber {
         }
     }
 
-    fn run_once<H: Handler + Send>(
+    fn run_once<H: Handler>(
         &self,
         first: Next<H>,
-        next: &mut (impl FnMut() -> Result<Option<Next<H>>, Fatal> + Send),
+        next: &mut impl FnMut() -> Result<Option<Next<H>>, Fatal>,
         doubt: Option<&str>,
         stop: &Signal,
     ) -> Result<(), Broken> {

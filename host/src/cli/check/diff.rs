@@ -12,7 +12,7 @@ use serde_json::json;
 use super::Finding;
 use crate::cli::host;
 use crate::cli::pipeline::Pipeline;
-use crate::config::{Change, ConfigErrors, Problem};
+use crate::config::{self, Change, ConfigErrors, Problem};
 use crate::text::one_line;
 
 #[derive(Deserialize)]
@@ -52,9 +52,8 @@ pub(super) fn run(pipeline: &Pipeline, url: Option<&str>, as_json: bool) -> miet
 
 fn ask(pipeline: &Pipeline, url: Option<&str>) -> miette::Result<Vec<Change>> {
     let file = pipeline.file();
-    let toml = std::fs::read_to_string(file)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("can't read {}", file.display()))?;
+    let toml =
+        config::read(file).into_diagnostic().wrap_err_with(|| format!("can't read {}", file.display()))?;
     let answer = host::command(url, pipeline, Method::POST, "admin/diff", &json!({ "toml": toml }))?;
     let Answer { changes } = serde_json::from_value(answer)
         .into_diagnostic()
