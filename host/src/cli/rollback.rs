@@ -46,6 +46,7 @@ struct RolledBack {
     handler: String,
     from: String,
     to: String,
+    lasts: bool,
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
@@ -55,11 +56,13 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&answer).into_diagnostic()?);
     } else {
-        let RolledBack { handler, from, to } = serde_json::from_value(answer)
+        let RolledBack { handler, from, to, lasts } = serde_json::from_value(answer)
             .into_diagnostic()
             .wrap_err("it went back, and said so in a form that this wasmill doesn't know")?;
         let [handler, from, to] = [handler, from, to].map(|text| one_line(&text));
-        answer!("{handler}: {} → {}, holds until its file changes", short(&from), short(&to));
+        let until =
+            if lasts { "" } else { " or the host restarts, whose state folder hasn't taken this version" };
+        answer!("{handler}: {} → {}, holds until its file changes{until}", short(&from), short(&to));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,7 +1,7 @@
 //! `wasmill run`: the host.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 use super::pipeline::Pipeline;
 use crate::supervisor::{self, Ended, StateFolder};
@@ -10,7 +10,7 @@ use crate::supervisor::{self, Ended, StateFolder};
 ///
 /// Exits with 0 when everything was committed, with 1 when it wasn't or nothing could be started.
 /// A second signal ends it at once.
-#[derive(clap::Args)]
+#[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   wasmill run                                on what pipeline.toml says
@@ -20,6 +20,16 @@ pub(super) struct Args {
     /// Where the host keeps compiled code and the versions to roll back to; ~/.local/state/wasmill by default.
     #[arg(long, env = "WASMILL_STATE", value_name = "FOLDER")]
     state: Option<PathBuf>,
+}
+
+impl Args {
+    /// To a host that is a process of its own.
+    pub(super) fn pass_on(&self, mut host: Command) -> Command {
+        if let Some(state) = &self.state {
+            host.arg("--state").arg(state);
+        }
+        host
+    }
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {

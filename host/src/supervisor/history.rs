@@ -63,7 +63,17 @@ impl History {
                 None
             }
         });
-        Self { folder, book: book.unwrap_or_default(), memory: VecDeque::new() }
+        let mut book: Book = book.unwrap_or_default();
+        if let Some(folder) = &folder {
+            // Those that were in memory alone, because the folder took no more, are gone.
+            book.versions.retain(|kept| wasm(folder, &kept.digest).is_file());
+        }
+        Self { folder, book, memory: VecDeque::new() }
+    }
+
+    /// Whether a version that is kept will be there after a restart.
+    pub(super) fn lasts(&self, digest: &str) -> bool {
+        self.folder.as_ref().is_some_and(|folder| wasm(folder, digest).is_file())
     }
 
     /// The newest first.
@@ -251,6 +261,20 @@ mod tests {
         let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
         names.sort();
         names
+    }
+
+    #[test]
+    fn a_version_in_memory_alone_is_not_listed_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut history = History::open(Some(folder.path().into()));
+        history.loaded(&digest(b"a"), b"a", 3);
+        // No file can take its place.
+        fs::create_dir(wasm(folder.path(), &digest(b"b"))).unwrap();
+        history.loaded(&digest(b"b"), b"b", 3);
+        assert_eq!(&*history.component(&digest(b"b")).unwrap(), b"b");
+        assert!(history.lasts(&digest(b"a")) && !history.lasts(&digest(b"b")));
+        assert_eq!(digests(&history), [digest(b"b"), digest(b"a")]);
+        assert_eq!(digests(&History::open(Some(folder.path().into()))), [digest(b"a")]);
     }
 
     #[test]

@@ -39,9 +39,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 Examples:
   wasmill dev                                on what pipeline.toml says
   wasmill dev --brokers kafka-1:9092         on Apache Kafka")]
-pub(super) struct Args {}
+pub(super) struct Args {
+    #[command(flatten)]
+    host: super::run::Args,
+}
 
-pub(super) fn run(pipeline: &Pipeline, log_format: LogFormat, _args: &Args) -> miette::Result<ExitCode> {
+pub(super) fn run(pipeline: &Pipeline, log_format: LogFormat, args: &Args) -> miette::Result<ExitCode> {
     // Before anything is read: what changes from here on is seen.
     let changes = Changes::watch(pipeline.file())?;
     let nothing = Watched { crates: Vec::new(), unwatched: Vec::new(), changes };
@@ -57,7 +60,7 @@ pub(super) fn run(pipeline: &Pipeline, log_format: LogFormat, _args: &Args) -> m
             // There is no host yet to pass it on to.
             signal = signals.next() => return Ok(ended_by(signal)),
         }
-        let mut host = Child::start(pipeline.of_child("run", log_format)?)?;
+        let mut host = Child::start(args.host.pass_on(pipeline.of_child("run", log_format)?))?;
         let mut rounds = Some(Box::pin(rounds(pipeline, plan, watched)));
         loop {
             tokio::select! {

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::extract::{ConnectInfo, Request, State};
+use axum::http::uri::Authority;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -140,11 +141,10 @@ fn same(given: &str, token: &str) -> bool {
 
 /// `host` or `host:port`.
 fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(v6) => v6.split_once(']').map(|(v6, _port)| v6),
-        None => host.split(':').next(),
-    };
-    name.is_some_and(|name| {
+    // With nothing before the name: `127.0.0.1:80@elsewhere` is elsewhere.
+    let authority = host.parse::<Authority>().ok().filter(|_| !host.contains('@'));
+    authority.is_some_and(|authority| {
+        let name = authority.host().trim_start_matches('[').trim_end_matches(']');
         name.eq_ignore_ascii_case("localhost")
             || name.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     })
@@ -220,8 +220,14 @@ mod tests {
 
     #[test]
     fn without_a_token_a_name_that_was_rebound_to_loopback_may_not() {
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example:80", "192.168.1.7", ""]
-        {
+        for host in [
+            "evil.example",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example:80",
+            "127.0.0.1:80@evil.example",
+            "192.168.1.7",
+            "",
+        ] {
             assert_eq!(asked(None, HERE, &[("host", host)]), Err(Denied::Host), "{host}");
         }
         assert_eq!(asked(None, HERE, &[]), Err(Denied::Host));

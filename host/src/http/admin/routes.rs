@@ -105,6 +105,10 @@ impl Asking {
             Problem::new(StatusCode::BAD_REQUEST, "not-json", "The body is not JSON")
                 .detail(error.to_string())
         })?;
+        // Structs are read from arrays as well.
+        if !parsed.is_object() {
+            return Err(invalid("It must be a JSON object."));
+        }
         serde_json::from_value(parsed).map_err(|error| invalid(&format!("{error}.")))
     }
 }

@@ -102,10 +102,11 @@ fn shapes(schemas: &mut Map<String, Value>) {
         "wasmill.RolledBack".into(),
         json!({
             "type": "object",
-            "required": ["handler", "from", "to", "compile_ms"],
+            "required": ["handler", "from", "to", "compile_ms", "lasts"],
             "properties": {
                 "handler": { "type": "string" }, "from": digest, "to": digest,
                 "compile_ms": { "type": "number", "description": "Milliseconds, with fractions." },
+                "lasts": { "type": "boolean", "description": "Whether it holds over a restart of the host." },
             },
         }),
     );

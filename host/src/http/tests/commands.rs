@@ -168,6 +168,7 @@ async fn bodies_that_are_no_command_are_refused() {
         ("/admin/handlers/h/rollback", r#"{"to":"xyz"}"#, "invalid-body"),
         ("/admin/handlers/h/rollback", r#"{"to":""}"#, "invalid-body"),
         ("/admin/handlers/h/rollback", r#"{"too":"ab"}"#, "invalid-body"),
+        ("/admin/handlers/h/rollback", "[null]", "invalid-body"),
         ("/admin/reload", r#"{"now":true}"#, "invalid-body"),
         ("/admin/diff", "{}", "invalid-body"),
         ("/admin/diff", r#"{"toml":1}"#, "invalid-body"),

@@ -97,7 +97,14 @@ impl Deployer {
             self.history(&plan).hold(Held { digest: target.clone(), instead_of: file.clone() });
         }
         self.put_version(&plan.name, Candidate { version, compiled, file, loaded: None });
-        Ok(json!({ "handler": handler, "from": runs, "to": target, "compile_ms": compiled.ms() }))
+        let lasts = self.history(&plan).lasts(&target);
+        Ok(json!({
+            "handler": handler,
+            "from": runs,
+            "to": target,
+            "compile_ms": compiled.ms(),
+            "lasts": lasts,
+        }))
     }
 
     /// What a reload would do if the file had this text.
