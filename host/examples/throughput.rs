@@ -16,7 +16,7 @@ use wasmill::config::plan::{Allow, Brokers, HandlerPlan, KafkaPlan, LimitsPlan, 
 use wasmill::event::{Now, Record};
 use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Version};
 use wasmill::log::kafka::{Cluster, Membership};
-use wasmill::log::{Commit, Committer as _, Source as _};
+use wasmill::log::{Commit, Committer as _, Progress, Source as _};
 use wasmill::shard::{Identity, Shard, Turn};
 
 const CLOSE: Duration = Duration::from_secs(5);
@@ -68,7 +68,7 @@ impl Bench {
         for start in (0..self.count).step_by(10_000) {
             let end = self.count.min(start + 10_000);
             let publish = (start..end).map(|n| order(&self.input, n)).collect();
-            producer.commit(&Commit { publish, offsets: BTreeMap::new() }, &Membership::None)?;
+            producer.commit(&Commit { publish, progress: BTreeMap::new() }, &Membership::None)?;
         }
         Ok(())
     }
@@ -91,7 +91,8 @@ impl Bench {
             started.get_or_insert_with(Instant::now);
             let mut commit = Commit::default();
             for event in polled.events {
-                commit.offsets.insert(event.position.topic_partition(), event.position.offset + 1);
+                let progress = Progress { offset: event.position.offset + 1, metadata: String::new() };
+                commit.progress.insert(event.position.topic_partition(), progress);
                 commit.publish.push(Record {
                     topic: self.output.clone(),
                     key: event.key,

@@ -3,10 +3,12 @@
 //! Nothing here knows Kafka's client library or wasmtime.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use thiserror::Error;
 
 use crate::text::cut;
 
@@ -40,6 +42,26 @@ impl Position {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
+    }
+}
+
+/// Not a `topic/partition/offset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("give it as TOPIC/PARTITION/OFFSET, such as orders.dlq/0/17")]
+pub struct NoPosition;
+
+impl FromStr for Position {
+    type Err = NoPosition;
+
+    fn from_str(text: &str) -> Result<Self, NoPosition> {
+        // Without the signs that parsing would take.
+        let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+        let (rest, offset) = text.rsplit_once('/').filter(|(_, offset)| digits(offset)).ok_or(NoPosition)?;
+        let (topic, partition) =
+            rest.rsplit_once('/').filter(|(_, number)| digits(number)).ok_or(NoPosition)?;
+        let partition = partition.parse().map_err(|_| NoPosition)?;
+        let offset = offset.parse().map_err(|_| NoPosition)?;
+        if topic.is_empty() { Err(NoPosition) } else { Ok(Self { topic: topic.into(), partition, offset }) }
     }
 }
 

@@ -42,6 +42,39 @@ struct Shard {
     /// When the shard's loop last came round.
     beat: Instant,
     stuck_after: Duration,
+    parked: Parked,
+}
+
+/// What waits in a shard for its next try.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Parked {
+    /// How many keys; an event without a key counts as one.
+    pub count: usize,
+    /// The first [`MOST_SHOWN`](Self::MOST_SHOWN) of them.
+    pub keys: Vec<ParkedKey>,
+    /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
+    pub full: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParkedKey {
+    /// As text; null without one.
+    pub key: Option<String>,
+    /// The event that is to be tried again, as `topic/partition/offset`.
+    pub event: String,
+    /// The number of the next try; the first one was 1.
+    pub attempt: u32,
+    /// Milliseconds since the epoch.
+    pub first_failed_ms: i64,
+    /// Milliseconds since the epoch.
+    pub next_try_ms: i64,
+    /// Events of the key that wait behind it.
+    pub behind: usize,
+}
+
+impl Parked {
+    /// Of one shard.
+    pub const MOST_SHOWN: usize = 100;
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -149,11 +182,31 @@ pub struct ShardReport {
     pub state: ShardState,
     /// Of the version that it runs. After a swap it takes the new one up with its next batch.
     pub digest: Option<String>,
+    /// Keys that wait for the next try of an event; `wasmill parked` lists them.
+    pub parked_keys: usize,
+    /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
+    pub full_partitions: Vec<String>,
+}
+
+/// Which keys of a subscriber wait.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParkedReport {
+    pub subscriber: String,
+    pub count: usize,
+    /// Of each shard the first 100.
+    pub keys: Vec<ParkedKey>,
+    /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
+    pub full_partitions: Vec<String>,
 }
 
 impl Shard {
     fn report(&self) -> ShardReport {
-        ShardReport { state: self.state.clone(), digest: self.digest.clone() }
+        ShardReport {
+            state: self.state.clone(),
+            digest: self.digest.clone(),
+            parked_keys: self.parked.count,
+            full_partitions: self.parked.full.clone(),
+        }
     }
 }
 
@@ -256,6 +309,7 @@ impl Status {
                 threads: 0,
                 beat: Instant::now(),
                 stuck_after: Duration::MAX,
+                parked: Parked::default(),
             };
             of.shards.entry(shard).or_insert_with(starting).threads += 1;
         }
@@ -296,6 +350,25 @@ impl Status {
     /// A shard has taken up another version.
     pub fn shard_runs(&self, subscriber: &str, shard: u32, digest: &str) {
         self.shard(subscriber, shard, |shard| shard.digest = Some(digest.into()));
+    }
+
+    pub fn parked(&self, subscriber: &str, shard: u32, parked: Parked) {
+        self.shard(subscriber, shard, |shard| shard.parked = parked);
+    }
+
+    /// What waits for its next try, by subscriber.
+    pub fn parked_report(&self) -> Vec<ParkedReport> {
+        let inner = self.lock();
+        let of = |(name, subscriber): (&String, &Subscriber)| {
+            let parked = || subscriber.shards.values().map(|shard| &shard.parked);
+            ParkedReport {
+                subscriber: name.clone(),
+                count: parked().map(|parked| parked.count).sum(),
+                keys: parked().flat_map(|parked| parked.keys.clone()).collect(),
+                full_partitions: parked().flat_map(|parked| parked.full.clone()).collect(),
+            }
+        };
+        inner.subscribers.iter().map(of).collect()
     }
 
     fn shard(&self, subscriber: &str, shard: u32, change: impl FnOnce(&mut Shard)) {

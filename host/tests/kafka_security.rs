@@ -16,7 +16,7 @@ use common::{DEADLINE, kafka, wait_for};
 use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicPlan};
 use wasmill::event::Record;
 use wasmill::log::kafka::{Cluster, ConnectError, Start};
-use wasmill::log::{Commit, Committer as _, Publish, Source as _};
+use wasmill::log::{Commit, Committer as _, Progress, Publish, Source as _};
 
 /// So often, a connection must show that its token is still good (KIP-368).
 const REAUTHENTICATION: Duration = Duration::from_secs(3);
@@ -217,14 +217,16 @@ fn goes_round(address: &str, properties: &[(&str, &str)]) -> Cluster {
 
     let mut committer = cluster.committer(&id, 0).expect("a committer");
     let mut source = cluster.source(&id, &id, 0, std::slice::from_ref(&input)).expect("a source");
-    let mut offsets = BTreeMap::new();
+    let mut progress = BTreeMap::new();
     wait_for("the event", || {
         for event in source.poll(10, Duration::from_millis(100)).expect("a poll").events {
-            offsets.insert(event.position.topic_partition(), event.position.offset + 1);
+            let offset = event.position.offset + 1;
+            let done = Progress { offset, metadata: String::new() };
+            progress.insert(event.position.topic_partition(), done);
         }
-        !offsets.is_empty()
+        !progress.is_empty()
     });
-    let commit = Commit { publish: vec![record(&output)], offsets };
+    let commit = Commit { publish: vec![record(&output)], progress };
     committer.commit(&commit, &source.membership()).expect("a commit");
 
     let mut tail = cluster.tail(std::slice::from_ref(&output), &Start::Beginning).expect("a tail");

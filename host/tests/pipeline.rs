@@ -83,6 +83,7 @@ fn an_order_becomes_an_email_at_a_real_smtp_server() {
     shows_why_a_payment_failed(&host);
     refuses_what_no_order_is(&host);
     turns_bad_records_into_dead_letters(&kafka.address);
+    shows_dead_letters_and_runs_them_again(&pipeline, &host, &kafka.address);
 
     // Few: the mail server waits when nobody reads what it tells.
     let args = ["simulate", "-n", "15", "--rate", "100", "--json"];
@@ -202,6 +203,39 @@ fn turns_bad_records_into_dead_letters(brokers: &str) {
     }
     let messages: Vec<_> = letters.iter().map(|letter| text(letter, FAILURE_MESSAGE)).collect();
     assert!(messages.iter().any(|m| m.contains("items[0].quantity")), "{messages:?}");
+}
+
+fn shows_dead_letters_and_runs_them_again(pipeline: &Pipeline, host: &Host, brokers: &str) {
+    let wasmill = |args: &[&str]| wasmill(pipeline, host, brokers, args);
+    let (ok, listed, errors) = wasmill(&["dlq", "ls", "order-formatter", "--json"]);
+    assert!(ok, "{errors}");
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let [group] = listed["groups"].as_array().unwrap().as_slice() else { panic!("{listed:#}") };
+    assert_eq!((&group["cause"], &group["count"]), (&json!("reject"), &json!(5)));
+    let (ok, table, _) = wasmill(&["dlq", "ls"]);
+    assert!(ok && table.contains("order-formatter.dlq/") && table.contains("6 dead letters"), "{table}");
+    let (ok, none, _) = wasmill(&["dlq", "ls", "--cause", "trap"]);
+    assert!(ok && none.contains("no dead letters"), "{none}");
+
+    let letter = read(brokers, "order-formatter.dlq")
+        .into_iter()
+        .find(|letter| text(letter, FAILURE_MESSAGE).contains("items[0].quantity"))
+        .unwrap();
+    let position = letter.position.to_string();
+    let (ok, shown, errors) = wasmill(&["dlq", "show", &position, "--json"]);
+    assert!(ok, "{errors}");
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["payload"]["json"]["order_id"], "o", "{shown:#}");
+    assert_eq!((&shown["kind"], &shown["attempts"]), (&json!("reject"), &json!(1)));
+    let (ok, _, errors) = wasmill(&["dlq", "show", "order-formatter.dlq/0/999999"]);
+    assert!(!ok && errors.contains("there is no record at"), "{errors}");
+
+    let (failed, again, errors) = wasmill(&["invoke", "--from-dead-letter", &position, "--json"]);
+    let again: Value = serde_json::from_str(&again).unwrap_or_else(|_| panic!("{again}\n{errors}"));
+    assert!(!failed && errors.contains("it failed by: reject"), "{errors}");
+    let event = &again["events"][0];
+    assert_eq!(event["position"], text(&letter, headers::SOURCE));
+    assert_eq!(event["failure"]["message"], text(&letter, FAILURE_MESSAGE));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The pipeline that ships with its real components, over a simulated log: whole runs from a seed, through crashes,
 //! aborts and lost answers.
 //!
-//! A failing seed prints itself; `WASMILL_SEED=<seed> cargo test --release --test simulated_pipeline` replays it.
+//! A failing seed prints the command that replays it.
 
 mod common;
 
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use common::seeds;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::{Value, json};
@@ -224,8 +225,5 @@ fn a_component_that_panics_leaves_its_message_and_its_backtrace_in_the_dead_lett
 
 #[test]
 fn every_order_goes_through_once_and_in_order_whatever_the_seed_does() {
-    match std::env::var("WASMILL_SEED") {
-        Ok(seed) => ordeal(seed.parse().expect("WASMILL_SEED is a number")),
-        Err(_) => (0..100).for_each(ordeal),
-    }
+    seeds::each(0..100, "simulated_pipeline", ordeal);
 }

@@ -1,7 +1,7 @@
 //! Shards over a simulated log whose handlers are exchanged at any moment, between crashes, rebalances, aborts, lost
 //! answers and retries, from a seed.
 //!
-//! A failing seed prints itself; `WASMILL_SEED=<seed> cargo test --release --test simulated_swaps` replays it alone.
+//! A failing seed prints the command that replays it.
 
 mod common;
 
@@ -15,6 +15,7 @@ use std::time::Duration;
 use common::copies::{
     Copy, GROUP, TestShard, broker, every_event_has_its_fate, identity, produce_any, shard_of,
 };
+use common::seeds;
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
@@ -171,10 +172,10 @@ fn ordeal(seed: u64) {
     assert!(broker.drained(GROUP), "not drained after 10,000 turns");
 
     every_event_has_its_fate(&broker, expected, seed);
-    for (partition, fates) in fates(&broker) {
-        versions_only_rise_in_each_life(&partition, &fates);
+    for (key, fates) in fates(&broker) {
+        versions_only_rise_in_each_life(&key, &fates);
         if answer_lost == 0.0 {
-            nothing_is_older_than_its_first(&partition, &fates, &firsts);
+            nothing_is_older_than_its_first(&key, &fates, &firsts);
         }
     }
 }
@@ -191,9 +192,12 @@ struct Fate {
     waited: bool,
 }
 
-/// By the partition that events came from, and by their offsets.
-fn fates(broker: &Broker) -> BTreeMap<TopicPartition, BTreeMap<i64, Fate>> {
-    let mut fates: BTreeMap<TopicPartition, BTreeMap<i64, Fate>> = BTreeMap::new();
+/// A key, and the partition that its events came from.
+type Key = (TopicPartition, String);
+
+/// By the events' keys and offsets.
+fn fates(broker: &Broker) -> BTreeMap<Key, BTreeMap<i64, Fate>> {
+    let mut fates: BTreeMap<Key, BTreeMap<i64, Fate>> = BTreeMap::new();
     for Stored { record, .. } in [broker.read("out"), broker.read("copy.dlq")].concat() {
         let text = |name| String::from_utf8(header(&record.headers, name).unwrap().to_vec()).unwrap();
         let source = text(headers::SOURCE);
@@ -201,24 +205,26 @@ fn fates(broker: &Broker) -> BTreeMap<TopicPartition, BTreeMap<i64, Fate>> {
         let partition = TopicPartition { topic: topic.into(), partition: partition.parse().unwrap() };
         let waited = record.payload.as_ref().unwrap().starts_with(b"retry");
         let fate = Fate { digest: text(headers::DIGEST), waited };
-        fates.entry(partition).or_default().insert(offset.parse().unwrap(), fate);
+        let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+        fates.entry((partition, key)).or_default().insert(offset.parse().unwrap(), fate);
     }
     fates
 }
 
-fn versions_only_rise_in_each_life(partition: &TopicPartition, fates: &BTreeMap<i64, Fate>) {
+fn versions_only_rise_in_each_life((partition, key): &Key, fates: &BTreeMap<i64, Fate>) {
     let mut newest: BTreeMap<&str, u32> = BTreeMap::new();
     for (offset, Fate { digest, .. }) in fates {
         let (life, version) = digest.split_once('/').unwrap();
         let version = version.parse().unwrap();
         let before = mem::replace(newest.entry(life).or_insert(version), version);
-        assert!(before <= version, "{partition}/{offset} by {digest}, after version {before}");
+        assert!(before <= version, "{partition}/{offset}, {key}, by {digest}, after version {before}");
     }
 }
 
-fn nothing_is_older_than_its_first(partition: &TopicPartition, fates: &BTreeMap<i64, Fate>, firsts: &Firsts) {
-    // One that waits while the version changes is run by the new one when its time comes, after later ones.
-    for (offset, Fate { digest, .. }) in fates.iter().filter(|(_, fate)| !fate.waited) {
+fn nothing_is_older_than_its_first((partition, _): &Key, fates: &BTreeMap<i64, Fate>, firsts: &Firsts) {
+    // One that waits while the version changes, and what waits behind it, is run by the new one when its time comes,
+    // after later ones of other keys.
+    for (offset, Fate { digest, .. }) in fates.iter().take_while(|(_, fate)| !fate.waited) {
         let first = firsts.get(&(digest.clone(), partition.clone()));
         assert!(
             first.is_some_and(|first| first <= offset),
@@ -228,12 +234,6 @@ fn nothing_is_older_than_its_first(partition: &TopicPartition, fates: &BTreeMap<
 }
 
 #[test]
-fn swaps_at_any_moment_lose_double_and_reorder_nothing_and_each_partition_sees_its_versions_in_order() {
-    match std::env::var("WASMILL_SEED") {
-        Ok(seed) => ordeal(seed.parse().expect("WASMILL_SEED is a number")),
-        Err(_) => (0..4_000).for_each(|seed| {
-            println!("seed {seed}");
-            ordeal(seed);
-        }),
-    }
+fn swaps_at_any_moment_lose_double_and_reorder_nothing_and_each_key_sees_its_versions_in_order() {
+    seeds::each(0..4_000, "simulated_swaps", ordeal);
 }

@@ -1,5 +1,6 @@
 //! `wasmill invoke`: one handler over events from a file or standard input, without Kafka.
 
+mod dead_letter;
 mod input;
 mod report;
 
@@ -11,10 +12,14 @@ use miette::{IntoDiagnostic, miette};
 
 use self::input::{Format, Input};
 use self::report::Report;
+use super::host;
+use super::pipeline::Pipeline;
+use crate::config::Places;
 use crate::config::plan::{HandlerPlan, Plan};
-use crate::config::{Loaded, Places};
-use crate::event::{Event, Handler, Outcome};
-use crate::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Usage, Version};
+use crate::event::{Event, Handler, Outcome, Position};
+use crate::guest::{
+    CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, LoadError, Usage, Version,
+};
 use crate::text::count;
 
 /// Runs one handler over events, without Kafka.
@@ -27,11 +32,13 @@ Examples:
   echo '{\"sensor\": \"boiler\", \"celsius\": 93.5}' | wasmill invoke alarm --key boiler
   echo '{\"key\": \"boiler\", \"payload\": {\"celsius\": 93.5}}' >events.json
   wasmill invoke alarm events.json --format event --json
+  wasmill invoke --from-dead-letter alarm.dlq/0/3
 
 The README makes the handler `alarm`, and tries those that ship.")]
 pub(super) struct Args {
     /// The handler's name in pipeline.toml.
-    handler: String,
+    #[arg(required_unless_present = "from_dead_letter")]
+    handler: Option<String>,
 
     /// Where the events are; stdin by default.
     file: Option<PathBuf>,
@@ -48,13 +55,30 @@ pub(super) struct Args {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
 
+    /// The event of a dead letter, by the version that failed if that is kept: as it failed, so it runs again. The handler
+    /// is the letter's, unless another is named.
+    #[arg(long, value_name = "TOPIC/PARTITION/OFFSET", conflicts_with_all = ["file", "format", "key", "batch"])]
+    from_dead_letter: Option<Position>,
+
+    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    #[arg(long, value_parser = host::url, requires = "from_dead_letter")]
+    url: Option<String>,
+
+    /// Where the host keeps versions; ~/.local/state/wasmill by default.
+    #[arg(long, env = "WASMILL_STATE", value_name = "FOLDER")]
+    state: Option<PathBuf>,
+
     /// Prints one JSON object, on stdout.
     #[arg(long)]
     json: bool,
 }
 
-pub(super) fn run(loaded: &Loaded, args: Args) -> miette::Result<ExitCode> {
-    let handler = find(&loaded.plan, &args.handler)?;
+pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
+    if let Some(position) = &args.from_dead_letter {
+        return dead_letter::run(&pipeline.load()?, position, &args);
+    }
+    let loaded = pipeline.load_without_broker()?;
+    let handler = find(&loaded.plan, args.handler.as_deref().unwrap_or_default())?;
     let (from, input) = match &args.file {
         Some(path) => (path.display().to_string(), input::read_file(path, args.format)),
         None => ("standard input".into(), input::read(io::stdin().lock(), args.format)),
@@ -71,19 +95,27 @@ pub(super) fn run(loaded: &Loaded, args: Args) -> miette::Result<ExitCode> {
     let events = input::place(given, handler, args.key.as_deref());
     let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
 
-    let (outcomes, usage) = handle(handler, &loaded.places, &events, &attempts, batch)?;
+    let component = ComponentFile::read(&handler.component);
+    let (outcomes, usage) = handle(handler, component, &loaded.places, &events, &attempts, batch)?;
+    let code = report(handler, &events, &outcomes, usage, args.json)?;
+    broken.map_or(Ok(code), Err)
+}
+
+fn report(
+    handler: &HandlerPlan,
+    events: &[Event],
+    outcomes: &[Outcome],
+    usage: Usage,
+    json: bool,
+) -> miette::Result<ExitCode> {
     let default_topic = handler.publish.first().map_or("", |topic| topic);
-    let report = Report::new(default_topic, &events, &outcomes, usage);
-    if args.json {
+    let report = Report::new(default_topic, events, outcomes, usage);
+    if json {
         answer!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {
         report.print();
     }
-    match broken {
-        Some(error) => Err(error),
-        None if report.failed > 0 => Ok(ExitCode::FAILURE),
-        None => Ok(ExitCode::SUCCESS),
-    }
+    Ok(if report.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a HandlerPlan> {
@@ -98,13 +130,14 @@ fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a HandlerPlan> {
 
 fn handle(
     plan: &HandlerPlan,
+    component: Result<ComponentFile, LoadError>,
     places: &Places,
     events: &[Event],
     attempts: &[u32],
     batch: usize,
 ) -> miette::Result<(Vec<Outcome>, Usage)> {
     let engine = Engine::new(EngineLimits { instances: 1 })?;
-    let mut handler = ComponentFile::read(&plan.component)
+    let mut handler = component
         .and_then(|file| Version::compile(&engine, &file, plan, &CodeCache::none()))
         .and_then(|(version, _compiled)| ComponentHandler::new(version, plan))
         .map_err(|error| places.component(plan, &error))?;

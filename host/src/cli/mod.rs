@@ -14,9 +14,11 @@ macro_rules! tell {
 mod cargo;
 mod check;
 mod dev;
+mod dlq;
 mod host;
 mod invoke;
 mod new;
+mod parked;
 mod pipeline;
 mod rollback;
 mod run;
@@ -58,6 +60,8 @@ enum Verb {
     New(new::Args),
     Simulate(simulate::Args),
     Trace(trace::Args),
+    Dlq(dlq::Args),
+    Parked(parked::Args),
     Versions(versions::Args),
     Rollback(rollback::Args),
 }
@@ -85,11 +89,13 @@ pub fn main() -> ExitCode {
     let result = match verb {
         Verb::Run(args) => run::run(&pipeline, &args),
         Verb::Check(args) => check::run(&pipeline, &args),
-        Verb::Invoke(args) => pipeline.load_without_broker().and_then(|loaded| invoke::run(&loaded, args)),
+        Verb::Invoke(args) => invoke::run(&pipeline, args),
         Verb::Dev(args) => dev::run(&pipeline, log_format, &args),
         Verb::New(args) => new::run(&pipeline, args),
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
+        Verb::Dlq(args) => dlq::run(&pipeline, args),
+        Verb::Parked(args) => parked::run(&pipeline, &args),
         Verb::Versions(args) => versions::run(&pipeline, &args),
         Verb::Rollback(args) => rollback::run(&pipeline, &args),
     };

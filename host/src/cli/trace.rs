@@ -6,25 +6,19 @@
 use std::collections::HashMap;
 use std::process::ExitCode;
 use std::str;
-use std::time::{Duration, Instant};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use indicatif::ProgressBar;
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::config::plan::Plan;
 use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
 use crate::event::{Event, header, moment};
-use crate::log::LogError;
-use crate::log::kafka::{Cluster, Start, Tail};
+use crate::log::kafka::Start;
 
 use super::host;
 use crate::text::{count, one_line, readable};
-
-/// How long no record may come before the broker counts as gone.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Prints every record with a key, over all topics of the pipeline, in the order of time.
 ///
@@ -54,7 +48,12 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
     let mut tail = host::tail(&cluster, &topics, &Start::Beginning)?;
 
-    let (events, read) = records_of(&mut tail, &cluster, args.key.as_bytes())?;
+    let mut events = Vec::new();
+    let read = host::read_to_the_end(&mut tail, &cluster, |event| {
+        if event.key.as_deref() == Some(args.key.as_bytes()) {
+            events.push(event);
+        }
+    })?;
     let hops = hops(&events);
     if args.json {
         let trace = Trace { key: &args.key, records_read: read, hops: &hops };
@@ -73,30 +72,6 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// All that was there when the tail was made; and how many records that were, of whatever key.
-fn records_of(tail: &mut Tail, cluster: &Cluster, key: &[u8]) -> miette::Result<(Vec<Event>, u64)> {
-    let spinner = ProgressBar::new_spinner().with_message("reading");
-    let (mut found, mut read) = (Vec::new(), 0);
-    let mut last_news = Instant::now();
-    while !tail.caught_up() {
-        let events = match tail.poll(10_000, Duration::from_millis(100)) {
-            Ok(events) => events,
-            Err(LogError::Unavailable(_)) => Vec::new(),
-            Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
-        };
-        if !events.is_empty() {
-            last_news = Instant::now();
-        } else if last_news.elapsed() > PATIENCE {
-            return Err(host::away(cluster, "the topics' ends can't be reached"));
-        }
-        read += events.len() as u64;
-        spinner.set_position(read);
-        found.extend(events.into_iter().filter(|event| event.key.as_deref() == Some(key)));
-    }
-    spinner.finish_and_clear();
-    Ok((found, read))
 }
 
 #[derive(Serialize)]

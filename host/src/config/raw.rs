@@ -250,8 +250,7 @@ pub(super) struct Sink {
     /// What happens after a failure that may pass.
     #[serde(default)]
     pub(super) retry: Retry,
-    /// Events sent between two commits, from 1 to 10000: the most that a crash can send twice. With more than one,
-    /// those behind one that waits for its next try may be sent before it.
+    /// Events sent between two commits, from 1 to 10000: the most that a crash can send twice.
     #[serde(default = "default_sink_batch")]
     #[schemars(range(min = 1, max = 10_000))]
     pub(super) batch: usize,

@@ -73,6 +73,8 @@ pub enum Command {
     Versions { handler: String },
     /// To the version whose digest begins so (1 to 64 hex digits, in lower case), or to the one before.
     Rollback { handler: String, to: Option<String> },
+    /// Which keys wait for the next try of an event.
+    Parked,
     /// Reads pipeline.toml again.
     Reload,
     /// What would change if pipeline.toml were this.

@@ -61,6 +61,19 @@ impl Collector for Figures {
         }
         self.versions(&mut families)?;
 
+        let help = "Keys that wait for the next try of an event.";
+        let mut parked = families.gauge("parked_keys", help)?;
+        for SubscriberReport { status, shards } in &report.subscribers {
+            let keys: usize = shards.iter().map(|shard| shard.parked_keys).sum();
+            parked.encode_family(&[("subscriber", &*status.name)])?.encode_gauge(&(keys as u64))?;
+        }
+        let help = "Partitions that are paused because so much of them waits behind parked keys.";
+        let mut full = families.gauge("full_partitions", help)?;
+        for SubscriberReport { status, shards } in &report.subscribers {
+            let partitions: usize = shards.iter().map(|shard| shard.full_partitions.len()).sum();
+            full.encode_family(&[("subscriber", &*status.name)])?.encode_gauge(&(partitions as u64))?;
+        }
+
         families.switch("broker_up", "Whether the broker answers.", report.broker.reachable)?;
         families.switch("ready", "What /readyz says.", report.ready)?;
         let config = &report.config;

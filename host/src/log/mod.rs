@@ -37,7 +37,7 @@ pub trait Source {
     fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
 
     /// Goes back to the committed offsets of every assigned partition (their beginning where there is
-    /// none), and resumes them all. What was polled and not committed comes again.
+    /// none), and resumes them all. What was polled and not committed comes again, and their progress with it.
     fn rewind(&mut self) -> Result<(), LogError>;
 
     /// Leaves the group, so that others take over at once; gives up after `deadline`.
@@ -50,19 +50,29 @@ pub struct Polled {
     /// Partitions that this member no longer owns, or owns anew: whatever the shard holds of them must
     /// be forgotten before it looks at `events`.
     pub forgotten: Vec<TopicPartition>,
+    /// What was committed of partitions whose first events since their assignment, or since a rewind, come now.
+    pub progress: BTreeMap<TopicPartition, Progress>,
+}
+
+/// How far a partition is done, as it is committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the next event to handle: all before it are done.
+    pub offset: i64,
+    /// What the shard notes beside it: what is done beyond it. At most 4,096 bytes.
+    pub metadata: String,
 }
 
 /// What becomes visible together: a batch's outputs, its dead letters, and how far its partitions are done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Commit {
     pub publish: Vec<Record>,
-    /// The offset of the next event to handle, that is the last completed one + 1.
-    pub offsets: BTreeMap<TopicPartition, i64>,
+    pub progress: BTreeMap<TopicPartition, Progress>,
 }
 
 impl Commit {
     pub fn is_empty(&self) -> bool {
-        self.publish.is_empty() && self.offsets.is_empty()
+        self.publish.is_empty() && self.progress.is_empty()
     }
 }
 

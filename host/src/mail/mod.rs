@@ -117,7 +117,13 @@ impl Handler for MailSink {
             if !outcomes.is_empty() && blocked.is_none() && Instant::now() > until {
                 break;
             }
-            outcomes.push(self.deliver(event, &mut blocked));
+            let outcome = self.deliver(event, &mut blocked);
+            let later = outcome.as_ref().is_err_and(|failure| failure.kind == FailureKind::Retry);
+            outcomes.push(outcome);
+            // A later mail of its key would be sent before it, and then again behind it.
+            if later && blocked.is_none() {
+                break;
+            }
         }
         outcomes
     }

@@ -2,8 +2,10 @@
 //!
 //! Pure: no I/O, no clock, and the only randomness is the caller's.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use rand::Rng;
 
 use super::dead_letter::{Attempts, dead_letter};
@@ -73,19 +75,23 @@ pub(super) struct Decision {
     pub(super) tally: Tally,
 }
 
-/// Enters the outcomes of `ready` into the window and takes out what can be committed. Events at the end of
-/// `ready` may have no outcome yet.
+/// Enters outcomes into the window, which are in its order, and takes out what can be committed. An event that ran
+/// behind one of its key that is to be tried again has not run: its turn comes after that one.
 pub(super) fn decide(
     window: &mut Window,
-    ready: &[Slot],
-    outcomes: Vec<Outcome>,
+    outcomes: Vec<(Slot, Outcome)>,
     identity: &Identity,
     now: Now,
     random: &mut impl Rng,
 ) -> Decision {
     let mut tally = Tally { events: outcomes.len() as u64, ..Tally::default() };
-    for (&slot, outcome) in ready.iter().zip(outcomes) {
+    let mut parked: HashSet<(usize, Bytes)> = HashSet::new();
+    for (slot, outcome) in outcomes {
         let event = window.event(slot);
+        let key = event.key.clone().map(|key| (slot.partition, key));
+        if !parked.is_empty() && key.as_ref().is_some_and(|key| parked.contains(key)) {
+            continue;
+        }
         let settled = outcome.and_then(|outputs| records(event, outputs, identity));
         let state = match settled {
             Ok(records) => State::Settled(records),
@@ -93,7 +99,10 @@ pub(super) fn decide(
                 let state = failed(event, &failure, window.waiting(slot), identity, now, random);
                 tally.failure = Some((event.position.clone(), failure));
                 match &state {
-                    State::Waiting(_) => tally.retries += 1,
+                    State::Waiting(_) => {
+                        tally.retries += 1;
+                        parked.extend(key);
+                    }
                     State::Settled(_) => tally.dead_letters += 1,
                     State::Fresh => unreachable!("a failed event waits or is settled"),
                 }
@@ -164,11 +173,14 @@ mod tests {
     use std::time::Duration;
 
     use proptest::prelude::*;
-    use rand::SeedableRng;
     use rand::rngs::StdRng;
+    use rand::{Rng as _, SeedableRng as _};
 
+    use super::super::beyond::Beyond;
+    use super::super::window::Flow;
     use super::*;
     use crate::event::TopicPartition;
+    use crate::log::Progress;
 
     const ATTEMPTS: u32 = 3;
 
@@ -187,11 +199,11 @@ mod tests {
     }
 
     /// An event whose payload says at which try it goes through; 0 is never, and said at once.
-    fn event(partition: i32, offset: i64, works_at: u8) -> Event {
+    fn event(partition: i32, offset: i64, key: Option<u8>, works_at: u8) -> Event {
         Event {
             position: Position { topic: "in".into(), partition, offset },
             timestamp_ms: Some(0),
-            key: None,
+            key: key.map(|key| vec![key].into()),
             payload: Some(vec![works_at].into()),
             headers: vec![],
         }
@@ -206,32 +218,66 @@ mod tests {
         }
     }
 
+    /// Partitions of events, as a key, the try at which it goes through, and how many offsets are missing before it.
+    type Log = Vec<Vec<Event>>;
+
+    fn logs() -> impl Strategy<Value = Log> {
+        let event =
+            (prop::option::weighted(0.8, 0..4_u8), 0..5_u8, prop_oneof![5 => Just(0), 1 => 0..300_i64]);
+        prop::collection::vec(prop::collection::vec(event, 0..20), 1..4).prop_map(|log| {
+            let partitions = log.into_iter().enumerate();
+            let made = partitions.map(|(partition, events)| {
+                let mut offset = -1;
+                let events = events.into_iter().map(|(key, works_at, gap)| {
+                    offset += 1 + gap;
+                    event_of(partition, offset, key, works_at)
+                });
+                events.collect()
+            });
+            made.collect()
+        })
+    }
+
+    fn event_of(partition: usize, offset: i64, key: Option<u8>, works_at: u8) -> Event {
+        event(i32::try_from(partition).unwrap(), offset, key, works_at)
+    }
+
     proptest! {
         #[test]
-        fn every_event_has_one_fate_and_an_offset_moves_over_what_is_settled_alone(
-            partitions in prop::collection::vec(prop::collection::vec(0..5_u8, 0..20), 1..4),
+        fn every_event_has_one_fate_in_the_order_of_its_key_whatever_restarts(
+            log in logs(),
             limit in 1..30_usize,
             answered in 1..30_usize,
             seed: u64,
         ) {
             let (identity, mut random) = (identity(), StdRng::seed_from_u64(seed));
-            let mut window = Window::default();
-            for (partition, events) in partitions.iter().enumerate() {
-                let events = events.iter().enumerate();
-                window.admit(events.map(|(n, &works_at)| event(partition as i32, n as i64, works_at)).collect());
-            }
+            let restarts = seed % 3 == 0;
+            let mut committed: BTreeMap<TopicPartition, Progress> = BTreeMap::new();
+            let start = |committed: &BTreeMap<TopicPartition, Progress>| {
+                let mut window = Window::default();
+                for events in &log {
+                    let Some(first) = events.first() else { continue };
+                    let id = first.position.topic_partition();
+                    let progress = committed.get(&id).cloned().unwrap_or_default();
+                    let from = events.iter().filter(|event| event.position.offset >= progress.offset);
+                    window.begin(id, Beyond::of(&progress).unwrap());
+                    window.admit(from.cloned().collect());
+                }
+                window
+            };
+            let mut window = start(&committed);
             let mut now = Duration::ZERO;
-            let mut committed: BTreeMap<TopicPartition, i64> = BTreeMap::new();
             let mut fates: BTreeMap<i32, Vec<(i64, bool)>> = BTreeMap::new();
             while let Some(wait) = window.next_due(now) {
                 now += wait;
                 let ready = window.ready(now, limit);
                 let (events, attempts) = window.events(&ready);
-                let tries = events.iter().zip(attempts).take(answered);
-                let outcomes: Vec<_> = tries.map(|(event, attempt)| outcome(event, attempt)).collect();
+                let tries = ready.iter().zip(events).zip(attempts).take(answered);
+                let outcomes: Vec<_> =
+                    tries.map(|((slot, event), attempt)| (*slot, outcome(event, attempt))).collect();
                 let ran = outcomes.len() as u64;
-                let now = Now { monotonic: now, wall_ms: 0 };
-                let decision = decide(&mut window, &ready, outcomes, &identity, now, &mut random);
+                let at = Now { monotonic: now, wall_ms: 0 };
+                let decision = decide(&mut window, outcomes, &identity, at, &mut random);
                 prop_assert_eq!(decision.tally.events, ran);
                 prop_assert_eq!(decision.commit.publish.len(), decision.origins.len());
                 for (record, origin) in decision.commit.publish.iter().zip(&decision.origins) {
@@ -239,19 +285,89 @@ mod tests {
                     let source = header(&record.headers, SOURCE).unwrap();
                     prop_assert_eq!(String::from_utf8_lossy(source), origin.to_string());
                 }
-                for (partition, next) in decision.commit.offsets {
-                    // All before it have their fate by now, and none from it on.
-                    let settled = fates.get(&partition.partition).map_or(0, Vec::len);
-                    prop_assert_eq!(next, settled as i64);
-                    prop_assert!(committed.insert(partition, next).is_none_or(|before| before < next));
+                for (partition, progress) in decision.commit.progress {
+                    let before = committed.insert(partition, progress.clone());
+                    prop_assert!(before.is_none_or(|before| before.offset <= progress.offset));
+                }
+                if restarts && random.random_bool(0.1) {
+                    window = start(&committed);
                 }
             }
-            for (partition, events) in partitions.iter().enumerate() {
-                let expected: Vec<_> = events.iter().enumerate()
-                    .map(|(n, &works_at)| (n as i64, (1..=ATTEMPTS).contains(&u32::from(works_at))))
-                    .collect();
-                prop_assert_eq!(fates.remove(&(partition as i32)).unwrap_or_default(), expected);
+            for events in log {
+                let Some(Event { position, .. }) = events.last() else { continue };
+                let all_done = Progress { offset: position.offset + 1, metadata: String::new() };
+                prop_assert_eq!(&committed[&position.topic_partition()], &all_done);
+                let fates = fates.remove(&position.partition).unwrap_or_default();
+                prop_assert_eq!(fates.len(), events.len());
+                for key in [None, Some(0), Some(1), Some(2), Some(3)] {
+                    let of_key = |event: &&Event| event.key.as_ref().map(|key| key[0]) == key;
+                    let expected = events.iter().filter(of_key).map(|event| {
+                        let works_at = u32::from(event.payload.as_ref().unwrap()[0]);
+                        (event.position.offset, (1..=ATTEMPTS).contains(&works_at))
+                    });
+                    let expected: Vec<_> = expected.collect();
+                    let mut met = fates.clone();
+                    met.retain(|(offset, _)| expected.iter().any(|(of_key, _)| of_key == offset));
+                    if key.is_none() {
+                        met.sort();
+                    }
+                    prop_assert_eq!(met, expected);
+                }
             }
         }
+    }
+
+    /// Runs everything that is due at `now`, and says which events ran.
+    fn turn(window: &mut Window, now: Duration) -> Vec<i64> {
+        let ready = window.ready(now, 100);
+        let (events, attempts) = window.events(&ready);
+        let offsets = events.iter().map(|event| event.position.offset).collect();
+        let tries = ready.iter().zip(events).zip(attempts);
+        let outcomes = tries.map(|((slot, event), attempt)| (*slot, outcome(event, attempt))).collect();
+        let at = Now { monotonic: now, wall_ms: 0 };
+        decide(window, outcomes, &identity(), at, &mut StdRng::seed_from_u64(1));
+        offsets
+    }
+
+    #[test]
+    fn a_parked_key_holds_back_its_own_events_alone_and_null_keys_nobody() {
+        let mut window = Window::default();
+        let events = [(Some(1), 2), (Some(1), 1), (Some(2), 1), (None, 3), (None, 1)];
+        let events =
+            events.iter().enumerate().map(|(n, (key, works_at))| event(0, n as i64, *key, *works_at));
+        window.admit(events.collect());
+        assert_eq!(turn(&mut window, Duration::ZERO), [0, 1, 2, 3, 4]);
+        let parked = window.parked(Duration::ZERO, 10);
+        let told: Vec<_> = parked.iter().map(|p| (p.position.offset, p.attempt, p.behind)).collect();
+        assert_eq!((told, window.parked_keys()), (vec![(0, 2, 1), (3, 2, 0)], 2));
+        // Later events of the key wait, though the window has never seen them.
+        window.admit(vec![event(0, 5, Some(1), 1), event(0, 6, Some(2), 1)]);
+        assert_eq!(turn(&mut window, Duration::ZERO), [6]);
+        let due = window.next_due(Duration::ZERO).unwrap();
+        assert!(due >= Duration::from_millis(5), "{due:?}");
+        // Both tries are due by then; what waits behind the one that goes through comes next.
+        assert_eq!(turn(&mut window, Duration::from_secs(1)), [0, 3]);
+        assert_eq!(turn(&mut window, Duration::from_secs(1)), [1, 5]);
+        assert_eq!(turn(&mut window, Duration::from_secs(2)), [3]);
+        assert_eq!(window.next_due(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn a_full_window_pauses_its_partition_and_no_other_until_it_has_room() {
+        let mut window = Window::default();
+        window.admit(vec![event(0, 0, Some(1), 4), event(1, 0, Some(1), 1)]);
+        assert_eq!(turn(&mut window, Duration::ZERO), [0, 0]);
+        assert_eq!(window.flow(), Flow::default());
+        window.admit((1..10_000).map(|n| event(0, n, Some(1), 1)).collect());
+        let in_0 = TopicPartition { topic: "in".into(), partition: 0 };
+        assert_eq!(window.flow(), Flow { pause: vec![in_0.clone()], resume: vec![] });
+        assert_eq!((window.flow(), window.full()), (Flow::default(), vec![in_0.clone()]));
+        for second in 1..=ATTEMPTS {
+            turn(&mut window, Duration::from_secs(u64::from(second)));
+        }
+        while window.next_due(Duration::MAX).is_some() {
+            turn(&mut window, Duration::from_secs(60));
+        }
+        assert_eq!(window.flow(), Flow { pause: vec![], resume: vec![in_0] });
     }
 }

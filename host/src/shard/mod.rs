@@ -7,6 +7,7 @@
 //! Nothing of a batch is remembered beyond a failed commit: the shard rewinds to the committed offsets
 //! and handles the batch again, which is what makes every failure the same failure.
 
+mod beyond;
 mod dead_letter;
 mod decide;
 mod retry;
@@ -19,11 +20,14 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use thiserror::Error;
 
+use beyond::Beyond;
+pub use dead_letter::original;
 pub use decide::{Identity, Tally};
+pub use window::Parked;
 
 use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition};
 use crate::log::{CommitError, Committer, LogError, Source};
-use window::{Slot, Window};
+use window::{Flow, Slot, Window};
 
 /// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(100);
@@ -102,13 +106,12 @@ where
     }
 
     /// Goes on with another handler, perhaps under other limits, from the next batch on. What waits for its next
-    /// try goes on waiting. What is done and not committed, because it stands behind that, is done again: so each
-    /// partition has the outputs of the one handler up to some offset, and from there on those of the other.
+    /// try goes on waiting, and then it is the new one's: so each key has the outputs of the one handler up to some
+    /// offset, and from there on those of the other.
     pub fn exchange(&mut self, identity: Identity, max_events: usize, handler: H) {
         self.identity = Identity { digest: handler.digest(), ..identity };
         self.max_events = max_events.max(1);
         self.handler = handler;
-        self.window.unsettle();
         // Its outputs may be others.
         self.condemned.clear();
         self.begun.clear();
@@ -117,6 +120,21 @@ where
     /// Of the present handler.
     pub fn digest(&self) -> &str {
         &self.identity.digest
+    }
+
+    /// How many keys are parked.
+    pub fn parked_keys(&self) -> usize {
+        self.window.parked_keys()
+    }
+
+    /// The first `most` keys that are parked.
+    pub fn parked(&self, now: Now, most: usize) -> Vec<Parked> {
+        self.window.parked(now.monotonic, most)
+    }
+
+    /// Partitions that are paused because so much of them waits behind events that are tried again.
+    pub fn full(&self) -> Vec<TopicPartition> {
+        self.window.full()
     }
 
     /// How long to wait before the next turn, for the sake of others ([`Handler::rest`]).
@@ -155,6 +173,15 @@ where
         };
         self.window.forget(&taken.forgotten);
         self.condemned.retain(|position, _| !taken.forgotten.contains(&position.topic_partition()));
+        for (partition, progress) in taken.progress {
+            let beyond = Beyond::of(&progress).map_err(|error| {
+                Fatal(format!(
+                    "the notes beside the committed offset {} of {partition} {error}",
+                    progress.offset
+                ))
+            })?;
+            self.window.begin(partition, beyond);
+        }
         self.window.admit(taken.events);
         polled(self)?;
 
@@ -180,13 +207,15 @@ where
             outcomes.extend(handled);
         }
 
-        // Decide.
-        let slots = [doomed, ready].concat();
-        // What the handler left out has not run.
-        let mut begun = self.window.first_of_each_partition(&slots[..outcomes.len()]);
+        // Decide. What the handler left out has not run.
+        let slots = doomed.into_iter().chain(ready);
+        let mut outcomes: Vec<(Slot, Outcome)> = slots.zip(outcomes).collect();
+        outcomes.sort_by_key(|(slot, _)| *slot);
+        let ran: Vec<Slot> = outcomes.iter().map(|(slot, _)| *slot).collect();
+        let mut begun = self.window.first_of_each_partition(&ran);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
         let mut decision =
-            decide::decide(&mut self.window, &slots, outcomes, &self.identity, now(), &mut self.random);
+            decide::decide(&mut self.window, outcomes, &self.identity, now(), &mut self.random);
 
         // Commit.
         if !decision.commit.is_empty() {
@@ -194,18 +223,14 @@ where
                 return self.commit_failed(error, &decision.commit.publish, &decision.origins);
             }
             self.condemned.retain(|position, _| {
-                decision
-                    .commit
-                    .offsets
-                    .get(&position.topic_partition())
-                    .is_none_or(|&next| position.offset >= next)
+                let progress = decision.commit.progress.get(&position.topic_partition());
+                progress.is_none_or(|progress| position.offset >= progress.offset)
             });
         }
         self.refusals = 0;
 
-        // A partition with an event that waits for its next try fetches nothing more until that is settled.
-        let (held, free) = self.window.held();
-        if let Err(error) = self.source.pause(&held).and_then(|()| self.source.resume(&free)) {
+        let Flow { pause, resume } = self.window.flow();
+        if let Err(error) = self.source.pause(&pause).and_then(|()| self.source.resume(&resume)) {
             // Which partitions are paused is not known any more. A rewind resumes all of them.
             self.window.clear();
             self.rewind = true;

@@ -1,13 +1,21 @@
-//! What a shard has polled and not yet committed, partition by partition, in offset order.
+//! What a shard has polled and not done, partition by partition, in offset order.
 //!
-//! A partition's offset moves over its settled prefix only, and its outputs leave in offset order; so an
-//! event that waits for its next try holds back the later ones of its partition, and no others.
+//! An event that waits for its next try has its **key parked**: later events of that key wait behind it, in order,
+//! those of all other keys go on. What is done beyond the committed offset goes into the commit ([`Beyond`]). An
+//! event without a key parks nobody but itself.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
+use bytes::Bytes;
+
+use super::beyond::{Beyond, Fit};
 use crate::event::{Event, Position, Record, TopicPartition};
 use crate::log::Commit;
+
+/// What is held of one partition, at most, before it is paused: its events, and their bytes.
+const MOST_EVENTS: usize = 10_000;
+const MOST_BYTES: usize = 32 * 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Window {
@@ -17,7 +25,18 @@ pub(super) struct Window {
 
 struct Partition {
     id: TopicPartition,
+    /// Polled, and not done.
     entries: VecDeque<Entry>,
+    /// Below `end`, and neither polled again yet nor done, by the progress that was committed.
+    awaited: VecDeque<i64>,
+    /// All offsets below it that are in neither of the two are done.
+    end: i64,
+    /// One past the last event that is done.
+    done: i64,
+    /// Entries that wait for their next try.
+    waiting: usize,
+    /// Of the entries.
+    bytes: usize,
     /// Whether the source was told to pause it.
     paused: bool,
 }
@@ -45,13 +64,42 @@ pub(super) struct Waiting {
 }
 
 /// Names an entry; good until the window changes its entries.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot {
-    partition: usize,
+    pub(super) partition: usize,
     entry: usize,
 }
 
+/// A key that waits behind an event of it, or an event that waits alone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Parked {
+    pub position: Position,
+    pub key: Option<Bytes>,
+    /// The number of the next try; the first one was 1.
+    pub attempt: u32,
+    pub first_failed_ms: i64,
+    /// Until the next try.
+    pub wait: Duration,
+    /// Events that wait behind it.
+    pub behind: usize,
+}
+
+/// What to tell the source.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Flow {
+    pub(super) pause: Vec<TopicPartition>,
+    pub(super) resume: Vec<TopicPartition>,
+}
+
 impl Window {
+    /// A partition goes on from here.
+    pub(super) fn begin(&mut self, id: TopicPartition, beyond: Beyond) {
+        let Beyond { undone, end } = beyond;
+        self.partitions.retain(|partition| partition.id != id);
+        self.partitions.push(Partition { awaited: undone.into(), ..Partition::new(id, end) });
+    }
+
+    /// Takes events up, but for those that are done already.
     pub(super) fn admit(&mut self, events: Vec<Event>) {
         let mut at = 0;
         for event in events {
@@ -60,12 +108,12 @@ impl Window {
             };
             if !self.partitions.get(at).is_some_and(same) {
                 at = self.partitions.iter().position(same).unwrap_or_else(|| {
-                    let id = event.position.topic_partition();
-                    self.partitions.push(Partition { id, entries: VecDeque::new(), paused: false });
+                    let Position { offset, .. } = event.position;
+                    self.partitions.push(Partition::new(event.position.topic_partition(), offset));
                     self.partitions.len() - 1
                 });
             }
-            self.partitions[at].entries.push_back(Entry { event, state: State::Fresh });
+            self.partitions[at].admit(event);
         }
     }
 
@@ -79,30 +127,17 @@ impl Window {
 
     /// How long until some event is to run; `None` when none waits for that.
     pub(super) fn next_due(&self, now: Duration) -> Option<Duration> {
-        let waiting = self.partitions.iter().flat_map(|p| &p.entries).filter_map(|e| match &e.state {
-            State::Fresh => Some(Duration::ZERO),
-            State::Waiting(waiting) => Some(waiting.due.saturating_sub(now)),
-            State::Settled(_) => None,
-        });
-        waiting.min()
+        let waits = self.partitions.iter().flat_map(Partition::open).map(|(_, entry)| entry.wait(now));
+        waits.min()
     }
 
     /// The entries to run now, at most `limit`: fresh ones, and those whose wait is over.
     pub(super) fn ready(&self, now: Duration, limit: usize) -> Vec<Slot> {
-        let mut ready = Vec::new();
-        for (partition, p) in self.partitions.iter().enumerate() {
-            for (entry, e) in p.entries.iter().enumerate() {
-                let run = match &e.state {
-                    State::Fresh => true,
-                    State::Waiting(waiting) => waiting.due <= now,
-                    State::Settled(_) => false,
-                };
-                if run && ready.len() < limit {
-                    ready.push(Slot { partition, entry });
-                }
-            }
-        }
-        ready
+        let slots = self.partitions.iter().enumerate().flat_map(|(partition, p)| {
+            let ready = p.open().filter(|(_, entry)| entry.wait(now).is_zero());
+            ready.map(move |(entry, _)| Slot { partition, entry })
+        });
+        slots.take(limit).collect()
     }
 
     /// The events of these slots, and the number of the try that each is at.
@@ -111,28 +146,26 @@ impl Window {
     }
 
     pub(super) fn event(&self, slot: Slot) -> &Event {
-        &self.partitions[slot.partition].entries[slot.entry].event
+        &self.entry(slot).event
     }
 
     pub(super) fn waiting(&self, slot: Slot) -> Option<&Waiting> {
-        match &self.partitions[slot.partition].entries[slot.entry].state {
+        match &self.entry(slot).state {
             State::Waiting(waiting) => Some(waiting),
             State::Fresh | State::Settled(_) => None,
         }
     }
 
-    pub(super) fn set(&mut self, slot: Slot, state: State) {
-        self.partitions[slot.partition].entries[slot.entry].state = state;
+    fn entry(&self, slot: Slot) -> &Entry {
+        &self.partitions[slot.partition].entries[slot.entry]
     }
 
-    /// What is settled and still here is to run again.
-    pub(super) fn unsettle(&mut self) {
-        for entry in self.partitions.iter_mut().flat_map(|p| &mut p.entries) {
-            match entry.state {
-                State::Settled(_) => entry.state = State::Fresh,
-                State::Fresh | State::Waiting(_) => {}
-            }
-        }
+    pub(super) fn set(&mut self, slot: Slot, state: State) {
+        let partition = &mut self.partitions[slot.partition];
+        let entry = &mut partition.entries[slot.entry];
+        partition.waiting += usize::from(matches!(state, State::Waiting(_)));
+        partition.waiting -= usize::from(matches!(entry.state, State::Waiting(_)));
+        entry.state = state;
     }
 
     /// Of each partition that these slots are in, the first event.
@@ -147,38 +180,148 @@ impl Window {
         first.into_iter().map(|slot| self.event(slot).position.clone()).collect()
     }
 
-    /// Takes every partition's settled prefix out, as one commit; the origins say which event each record
-    /// to publish came from.
+    /// Takes out what is settled, as one commit; the origins say which event each record to publish came from.
     pub(super) fn take_settled(&mut self) -> (Commit, Vec<Position>) {
         let mut commit = Commit::default();
         let mut origins = Vec::new();
         for partition in &mut self.partitions {
-            while let Some(Entry { state: State::Settled(_), .. }) = partition.entries.front() {
-                let Some(Entry { event, state: State::Settled(records) }) = partition.entries.pop_front()
-                else {
-                    unreachable!("the front entry is settled")
-                };
-                commit.offsets.insert(partition.id.clone(), event.position.offset + 1);
-                origins.extend(std::iter::repeat_n(event.position, records.len()));
-                commit.publish.extend(records);
+            let before = partition.entries.len();
+            partition.entries.retain_mut(|Entry { event, state }| {
+                let State::Settled(records) = state else { return true };
+                partition.done = partition.done.max(event.position.offset + 1);
+                partition.bytes -= event.bytes();
+                origins.extend(std::iter::repeat_n(&event.position, records.len()).cloned());
+                commit.publish.append(records);
+                false
+            });
+            if partition.entries.len() < before {
+                commit.progress.insert(partition.id.clone(), partition.beyond().progress());
             }
         }
         (commit, origins)
     }
 
-    /// Partitions that hold events back and are not paused yet, and those that are paused and hold none
-    /// any more. Partitions that are neither leave the window.
-    pub(super) fn held(&mut self) -> (Vec<TopicPartition>, Vec<TopicPartition>) {
-        let (mut held, mut free) = (Vec::new(), Vec::new());
-        for partition in &mut self.partitions {
-            match (partition.entries.is_empty(), partition.paused) {
-                (false, false) => held.push(partition.id.clone()),
-                (true, true) => free.push(partition.id.clone()),
-                (true, false) | (false, true) => {}
+    /// How many keys are parked.
+    pub(super) fn parked_keys(&self) -> usize {
+        self.partitions.iter().map(|partition| partition.waiting).sum()
+    }
+
+    /// The first `most` keys that are parked, partition by partition.
+    pub(super) fn parked(&self, now: Duration, most: usize) -> Vec<Parked> {
+        let mut parked: Vec<Parked> = Vec::new();
+        for partition in self.partitions.iter().filter(|partition| partition.waiting > 0) {
+            let mut of_key: HashMap<&[u8], usize> = HashMap::new();
+            for Entry { event, state } in &partition.entries {
+                let key = event.key.as_deref();
+                match state {
+                    State::Waiting(Waiting { attempt, due, first_failed_ms }) if parked.len() < most => {
+                        key.map(|key| of_key.insert(key, parked.len()));
+                        parked.push(Parked {
+                            position: event.position.clone(),
+                            key: event.key.clone(),
+                            attempt: *attempt,
+                            first_failed_ms: *first_failed_ms,
+                            wait: due.saturating_sub(now),
+                            behind: 0,
+                        });
+                    }
+                    State::Fresh => {
+                        if let Some(&head) = key.and_then(|key| of_key.get(key)) {
+                            parked[head].behind += 1;
+                        }
+                    }
+                    State::Waiting(_) | State::Settled(_) => {}
+                }
             }
-            partition.paused = !partition.entries.is_empty();
         }
-        self.partitions.retain(|p| p.paused);
-        (held, free)
+        parked
+    }
+
+    /// Partitions whose windows are full.
+    pub(super) fn full(&self) -> Vec<TopicPartition> {
+        self.partitions.iter().filter(|p| p.is_full()).map(|p| p.id.clone()).collect()
+    }
+
+    /// A partition is paused while it has events to run, and while its window is full.
+    pub(super) fn flow(&mut self) -> Flow {
+        let mut flow = Flow::default();
+        for partition in &mut self.partitions {
+            let paused = partition.is_full() || partition.open().any(|(_, entry)| entry.is_fresh());
+            match (partition.paused, paused) {
+                (false, true) => flow.pause.push(partition.id.clone()),
+                (true, false) => flow.resume.push(partition.id.clone()),
+                (true, true) | (false, false) => {}
+            }
+            partition.paused = paused;
+        }
+        flow
+    }
+}
+
+impl Partition {
+    fn new(id: TopicPartition, end: i64) -> Self {
+        let (entries, awaited) = (VecDeque::new(), VecDeque::new());
+        Self { id, entries, awaited, end, done: end, waiting: 0, bytes: 0, paused: false }
+    }
+
+    fn admit(&mut self, event: Event) {
+        let offset = event.position.offset;
+        // What is gone from the topic doesn't come any more.
+        while self.awaited.front().is_some_and(|awaited| *awaited < offset) {
+            self.awaited.pop_front();
+        }
+        if self.awaited.front() == Some(&offset) {
+            self.awaited.pop_front();
+        } else if offset < self.end {
+            return;
+        } else {
+            self.end = offset + 1;
+        }
+        self.bytes += event.bytes();
+        self.entries.push_back(Entry { event, state: State::Fresh });
+    }
+
+    /// The entries that wait for nobody: the first of each key that has one parked, and all of the others; and only so
+    /// far that what comes of them can be committed.
+    fn open(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let mut fit = Fit::default();
+        let mut parked: HashSet<&[u8]> = HashSet::new();
+        let fitting =
+            self.entries.iter().enumerate().take_while(move |(_, e)| fit.takes(e.event.position.offset));
+        fitting.filter(move |(_, entry)| match (&entry.event.key, &entry.state) {
+            (_, State::Settled(_)) => false,
+            (None, _) => true,
+            (Some(_), State::Fresh) if self.waiting == 0 => true,
+            (Some(key), State::Fresh) => !parked.contains(&**key),
+            (Some(key), State::Waiting(_)) => parked.insert(key),
+        })
+    }
+
+    fn beyond(&self) -> Beyond {
+        let entries = self.entries.iter().map(|entry| entry.event.position.offset);
+        let undone = entries.chain(self.awaited.iter().copied());
+        Beyond { undone: undone.take_while(|offset| *offset < self.done).collect(), end: self.done }
+    }
+
+    fn is_full(&self) -> bool {
+        let mut fit = Fit::default();
+        self.entries.len() >= MOST_EVENTS
+            || self.bytes >= MOST_BYTES
+            || self.waiting > 0 && !self.entries.iter().all(|entry| fit.takes(entry.event.position.offset))
+    }
+}
+
+impl Entry {
+    fn is_fresh(&self) -> bool {
+        matches!(self.state, State::Fresh)
+    }
+
+    /// Until it is to run.
+    fn wait(&self, now: Duration) -> Duration {
+        match &self.state {
+            State::Fresh => Duration::ZERO,
+            State::Waiting(waiting) => waiting.due.saturating_sub(now),
+            State::Settled(_) => Duration::MAX,
+        }
     }
 }

@@ -6,14 +6,19 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, trace, warn};
 
 use super::signal::Signal;
-use crate::event::{Failure, Handler, Now, Position};
+use crate::event::{Failure, Handler, Now, Position, TopicPartition};
 use crate::log::{Committer, Source};
 use crate::shard::{Fatal, Identity, Shard, Tally, Turn};
-use crate::status::{ShardState, Status, SubscriberStatus, now_ms};
-use crate::text::short;
+use crate::status::{Parked, ParkedKey, ShardState, Status, SubscriberStatus, now_ms};
+use crate::text::{cut, short};
 
 /// A shard that failed before is believed when it commits, or has gone this long without failing again.
 const PROOF: Duration = Duration::from_secs(30);
+
+/// How often the keys that wait are listed anew, while as many wait.
+const TELL_PARKED: Duration = Duration::from_millis(500);
+/// Bytes of a key that are shown, at most.
+const KEY_TEXT: usize = 200;
 
 /// What a shard goes on with.
 pub(super) struct Next<H> {
@@ -52,6 +57,7 @@ where
     status.shard_runs(name, number, shard.digest());
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
+    let mut waiting = Waiting::default();
     while !stop.given() {
         let turned = shard.turn_with(&now, |shard| {
             // Who leaves ends by what it came with: the new one may be for other topics.
@@ -65,6 +71,7 @@ where
             }
             Ok(())
         });
+        waiting.tell(shard, now(), name, number, status);
         match turned? {
             Turn::Went(tally) => {
                 if tally.committed {
@@ -110,6 +117,51 @@ where
         stop.wait(shard.rest());
     }
     Ok(())
+}
+
+/// What waits for its next try, as it was last told.
+#[derive(Default)]
+struct Waiting {
+    told: Parked,
+    at: Duration,
+}
+
+impl Waiting {
+    /// Tells the status of it, and the log when a partition stands still for it.
+    fn tell<S, C, H>(&mut self, shard: &Shard<S, C, H>, now: Now, name: &str, number: u32, status: &Status)
+    where
+        S: Source,
+        C: Committer<Membership = S::Membership>,
+        H: Handler,
+    {
+        let count = shard.parked_keys();
+        // To list them takes a while.
+        let is_known = count == self.told.count && (count == 0 || now.monotonic < self.at + TELL_PARKED);
+        if is_known {
+            return;
+        }
+        let keys = shard.parked(now, Parked::MOST_SHOWN).into_iter().map(|parked| ParkedKey {
+            key: parked.key.map(|key| cut(&String::from_utf8_lossy(&key), KEY_TEXT)),
+            event: parked.position.to_string(),
+            attempt: parked.attempt,
+            first_failed_ms: parked.first_failed_ms,
+            next_try_ms: now.wall_ms + parked.wait.as_millis() as i64,
+            behind: parked.behind,
+        });
+        let full = shard.full().iter().map(TopicPartition::to_string).collect();
+        let parked = Parked { count, keys: keys.collect(), full };
+        for partition in parked.full.iter().filter(|partition| !self.told.full.contains(partition)) {
+            warn!(
+                handler = %name, shard = number,
+                "{partition} is paused until events that are tried again go through: too many wait behind them"
+            );
+        }
+        for partition in self.told.full.iter().filter(|partition| !parked.full.contains(partition)) {
+            info!(handler = %name, shard = number, "{partition} goes on");
+        }
+        status.parked(name, number, parked.clone());
+        (self.told, self.at) = (parked, now.monotonic);
+    }
 }
 
 /// Says where a version has begun.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
+use super::history::History;
 use crate::config::plan::Plan;
 use crate::guest::CodeCache;
 
@@ -43,6 +44,16 @@ impl StateFolder {
             return Self(None);
         }
         Self(Some(folder))
+    }
+
+    /// A version of a handler that this process of the pipeline has kept; an error says why it can't be had.
+    pub fn component(&self, plan: &Plan, handler: &str, digest: &str) -> Result<Vec<u8>, String> {
+        // It may come from a record's header, and names a file.
+        if digest.len() != 64 || !digest.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err("that is no digest".into());
+        }
+        let folder = self.versions(plan).ok_or("there is no state folder")?;
+        History::open(Some(folder.join(handler))).component(digest).map(|bytes| bytes.to_vec())
     }
 
     /// Compiled code, shared by all pipelines of the user.

@@ -7,6 +7,7 @@ pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod kafka;
 pub(crate) mod orders;
+pub(crate) mod seeds;
 pub(crate) mod smtp;
 mod wat;
 

@@ -75,7 +75,7 @@ async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_wh
     publisher.publish(record(&t.input, 1), DEADLINE).await.expect("an acknowledgement");
     let (mut committer, mut source) = t.shard(&cluster, 0);
     let (events, membership) = poll_until(&mut source, 1);
-    let commit = Commit { publish: vec![record(&t.output, 1)], offsets: done(&events) };
+    let commit = Commit { publish: vec![record(&t.output, 1)], progress: done(&events) };
 
     broker.kill();
     let started = Instant::now();
@@ -104,7 +104,7 @@ async fn a_broker_that_dies_fails_commits_in_bounded_time_and_nothing_is_lost_wh
         }
         let Ok(polled) = source.poll(10, Duration::from_millis(500)) else { return false };
         let publish = polled.events.iter().map(|e| Record { topic: t.output.clone(), ..copy(e) }).collect();
-        let commit = Commit { publish, offsets: done(&polled.events) };
+        let commit = Commit { publish, progress: done(&polled.events) };
         match committer.commit(&commit, &source.membership()) {
             Ok(()) => handled += polled.events.len(),
             Err(_) => rewound = false,
@@ -141,7 +141,7 @@ fn a_tail_catches_up_behind_transaction_markers_and_begins_where_it_is_told() {
     let cluster = t.cluster("one");
     let mut committer = cluster.committer("h", 0).expect("a committer");
     for n in 0..5 {
-        let commit = Commit { publish: vec![record(&t.output, n)], offsets: BTreeMap::new() };
+        let commit = Commit { publish: vec![record(&t.output, n)], progress: BTreeMap::new() };
         committer.commit(&commit, &Membership::None).expect("a commit");
     }
     assert_eq!(read_all(&cluster, &t.output).len(), 5);
@@ -151,7 +151,7 @@ fn a_tail_catches_up_behind_transaction_markers_and_begins_where_it_is_told() {
         assert!(late.poll(10, Duration::from_millis(100)).expect("a poll").is_empty());
         late.caught_up()
     });
-    let commit = Commit { publish: vec![record(&t.output, 5)], offsets: BTreeMap::new() };
+    let commit = Commit { publish: vec![record(&t.output, 5)], progress: BTreeMap::new() };
     committer.commit(&commit, &Membership::None).expect("a commit");
     let mut seen = Vec::new();
     wait_for("the news", || {

@@ -18,7 +18,7 @@ use common::{DEADLINE, wait_for};
 use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicPlan};
 use wasmill::event::{Event, Header, Record, TopicPartition};
 use wasmill::log::kafka::{Cluster, Committer, Membership, Source, Start};
-use wasmill::log::{Commit, Committer as _, Publish, Source as _};
+use wasmill::log::{Commit, Committer as _, Progress, Publish, Source as _};
 
 /// Topics and a group that no other test uses.
 struct Topics {
@@ -92,7 +92,7 @@ fn round_trip(t: &Topics, cluster: &Cluster) {
         },
     ];
     let mut committer = cluster.committer("h", 9).expect("a committer");
-    let commit = Commit { publish: records.to_vec(), offsets: BTreeMap::new() };
+    let commit = Commit { publish: records.to_vec(), progress: BTreeMap::new() };
     committer.commit(&commit, &Membership::None).expect("a commit");
 
     let mut source = cluster.source("g", "g", 0, std::slice::from_ref(&t.output)).expect("a source");
@@ -133,7 +133,7 @@ fn copy(event: &Event) -> Record {
 
 fn publish(cluster: &Cluster, records: &[Record]) {
     let mut committer = cluster.committer("test-input", 0).expect("a committer");
-    let commit = Commit { publish: records.to_vec(), offsets: BTreeMap::new() };
+    let commit = Commit { publish: records.to_vec(), progress: BTreeMap::new() };
     committer.commit(&commit, &Membership::None).expect("a commit");
     committer.close(DEADLINE);
 }
@@ -158,8 +158,9 @@ fn read_all(cluster: &Cluster, topic: &Arc<str>) -> Vec<Event> {
     events
 }
 
-fn done(events: &[Event]) -> BTreeMap<TopicPartition, i64> {
-    events.iter().map(|e| (e.position.topic_partition(), e.position.offset + 1)).collect()
+fn done(events: &[Event]) -> BTreeMap<TopicPartition, Progress> {
+    let progress = |offset| Progress { offset, metadata: String::new() };
+    events.iter().map(|e| (e.position.topic_partition(), progress(e.position.offset + 1))).collect()
 }
 
 fn sorted(mut events: Vec<Event>) -> Vec<Event> {

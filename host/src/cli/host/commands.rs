@@ -150,7 +150,7 @@ mod tests {
             };
             let _ = answer.send(match &command {
                 Command::Rollback { .. } => Err(refused()),
-                Command::Versions { .. } | Command::Reload | Command::Diff { .. } => {
+                Command::Versions { .. } | Command::Parked | Command::Reload | Command::Diff { .. } => {
                     Ok(json!({ "done": true }))
                 }
             });

@@ -50,6 +50,7 @@ pub(in crate::http) fn routes(admin: Admin) -> Router {
     Router::new()
         .route("/admin/handlers/{name}/versions", get(versions))
         .route("/admin/handlers/{name}/rollback", post(rollback))
+        .route("/admin/parked", get(parked))
         .route("/admin/reload", post(reload))
         .route("/admin/diff", post(diff))
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::guard))
@@ -79,6 +80,10 @@ async fn rollback(
         return Err(invalid("`to` must be the beginning of a version's digest: 1 to 64 hex digits."));
     }
     asking.ask(Command::Rollback { handler, to }).await
+}
+
+async fn parked(State(asking): State<Asking>) -> Result<Response, Problem> {
+    asking.ask(Command::Parked).await
 }
 
 async fn reload(State(asking): State<Asking>, headers: HeaderMap, body: Body) -> Result<Response, Problem> {

@@ -27,6 +27,13 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
     rollback["responses"]["404"] = problem();
     paths.insert("/admin/handlers/{name}/rollback".into(), json!({ "parameters": name, "post": rollback }));
 
+    let parked = operation(
+        "parked",
+        "Lists the keys that wait for the next try of an event",
+        reference("wasmill.Parked"),
+    );
+    paths.insert("/admin/parked".into(), json!({ "get": parked }));
+
     let nothing = json!({ "type": "object", "additionalProperties": false });
     let reload = command("reload", "Reads pipeline.toml again", nothing, json!({ "type": "object" }));
     paths.insert("/admin/reload".into(), json!({ "post": reload }));
@@ -96,6 +103,37 @@ fn shapes(schemas: &mut Map<String, Value>) {
                 } },
                 "keep": { "type": "integer", "description": "How many versions are kept." },
             },
+        }),
+    );
+    let moment = json!({ "type": "integer", "description": "Milliseconds since the Unix epoch." });
+    let key = json!({
+        "type": "object",
+        "required": ["key", "event", "attempt", "first_failed_ms", "next_try_ms", "behind"],
+        "properties": {
+            "key": { "type": ["string", "null"] },
+            "event": { "type": "string", "description": "`topic/partition/offset`: it is tried again." },
+            "attempt": { "type": "integer", "description": "The number of the next try; the first one was 1." },
+            "first_failed_ms": moment,
+            "next_try_ms": moment,
+            "behind": { "type": "integer", "description": "Events of the key that wait behind it." },
+        },
+    });
+    schemas.insert(
+        "wasmill.Parked".into(),
+        json!({
+            "type": "object",
+            "required": ["parked"],
+            "properties": { "parked": { "type": "array", "items": {
+                "type": "object",
+                "required": ["subscriber", "count", "keys", "full_partitions"],
+                "properties": {
+                    "subscriber": { "type": "string" },
+                    "count": { "type": "integer", "description": "Keys that wait." },
+                    "keys": { "type": "array", "description": "The first 100 of each shard.", "items": key },
+                    "full_partitions": { "type": "array", "items": { "type": "string" },
+                        "description": "Paused, because so much of them waits behind parked keys." },
+                },
+            } } },
         }),
     );
     schemas.insert(

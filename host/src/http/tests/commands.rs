@@ -63,6 +63,7 @@ async fn each_route_is_a_command_and_its_answer_comes_back() {
     let answer = host.get("/admin/handlers/sender/versions").await;
     assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "done": true })));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(host.get("/admin/parked").await.json(), json!({ "done": true }));
     for (path, body) in [
         ("/admin/handlers/a%20b/rollback", "{}"),
         ("/admin/handlers/sender/rollback", r#"{"to":"A1b2"}"#),
@@ -78,6 +79,7 @@ async fn each_route_is_a_command_and_its_answer_comes_back() {
         host.commands(),
         [
             Command::Versions { handler: sender() },
+            Command::Parked,
             Command::Rollback { handler: "a b".into(), to: None },
             Command::Rollback { handler: sender(), to: Some("a1b2".into()) },
             Command::Rollback { handler: sender(), to: None },

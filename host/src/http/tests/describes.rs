@@ -49,6 +49,7 @@ async fn the_description_has_every_path_and_no_dangling_reference() {
         "/openapi.json",
         "/admin/handlers/{name}/versions",
         "/admin/handlers/{name}/rollback",
+        "/admin/parked",
         "/admin/reload",
         "/admin/diff",
     ] {

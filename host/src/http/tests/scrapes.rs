@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::status::{SubscriberStatus, VersionStatus};
+use crate::status::{Parked, SubscriberStatus, VersionStatus};
 
 /// One sample: its labels and its value.
 type Sample = (BTreeMap<String, String>, f64);
@@ -112,6 +112,11 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         },
         ..SubscriberStatus::default()
     });
+    for shard in 0..2 {
+        server.status.shard_comes("sender", shard);
+        let parked = Parked { count: 4, keys: vec![], full: vec![format!("parcels/{shard}")] };
+        server.status.parked("sender", shard, parked);
+    }
     // The first one is no change.
     for _ in 0..10 {
         server.status.config_loaded();
@@ -132,6 +137,8 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         ("wasmill_refusals_total", 6.0, "counter"),
         ("wasmill_swaps_total", 7.0, "counter"),
         ("wasmill_compile_seconds", 1.25, "gauge"),
+        ("wasmill_parked_keys", 8.0, "gauge"),
+        ("wasmill_full_partitions", 2.0, "gauge"),
         ("wasmill_broker_up", 1.0, "gauge"),
         ("wasmill_ready", 0.0, "gauge"),
         ("wasmill_config_reloads_total", 9.0, "counter"),

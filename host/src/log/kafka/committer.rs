@@ -21,7 +21,7 @@ use super::failed::{Failed, Fate};
 use super::fencing::{Fencing, TWO_OF_A_NAME};
 use super::group::Membership;
 use super::{CALL, ConnectError, client, native, record};
-use crate::log::{self, Commit, CommitError, LogError};
+use crate::log::{self, Commit, CommitError, LogError, Progress};
 
 /// How long a dangling transaction may block readers, and the longest that a commit can take.
 pub(super) const TRANSACTION: Duration = Duration::from_secs(10);
@@ -250,8 +250,15 @@ fn publish_then_commit(producer: &Producing, commit: &Commit, membership: &Membe
 }
 
 fn offsets(commit: &Commit) -> Result<TopicPartitionList, Failed> {
-    record::list(commit.offsets.iter().map(|(partition, offset)| (partition, Offset::Offset(*offset))))
-        .map_err(Failed::of("name offsets"))
+    let mut list = TopicPartitionList::new();
+    for (partition, Progress { offset, metadata }) in &commit.progress {
+        let mut element = list.add_partition(&partition.topic, partition.partition);
+        element.set_offset(Offset::Offset(*offset)).map_err(Failed::of("name offsets"))?;
+        if !metadata.is_empty() {
+            element.set_metadata(metadata);
+        }
+    }
+    Ok(list)
 }
 
 fn publish(producer: &Producing, commit: &Commit) -> Result<(), Failed> {

@@ -1,6 +1,6 @@
 //! Between librdkafka's messages and the host's plain data.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use super::native;
 use crate::event::{Event, Position, Record, TopicPartition};
+use crate::log::Progress;
 
 /// The topics' names, one allocation each instead of one per event.
 #[derive(Default)]
@@ -38,6 +39,22 @@ impl Topics {
             payload: message.payload().map(Bytes::copy_from_slice),
             headers: native::headers_of(message),
         }
+    }
+
+    /// Of those that have a committed offset.
+    pub(super) fn progress(&mut self, committed: &TopicPartitionList) -> BTreeMap<TopicPartition, Progress> {
+        let elements = committed.elements();
+        let of = elements.iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => {
+                let id =
+                    TopicPartition { topic: self.intern(element.topic()), partition: element.partition() };
+                Some((id, Progress { offset, metadata: element.metadata().to_string() }))
+            }
+            Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => {
+                None
+            }
+        });
+        of.collect()
     }
 
     pub(super) fn partitions(&mut self, list: &TopicPartitionList) -> Vec<TopicPartition> {

@@ -4,6 +4,7 @@
 //! polled under an older assignment is forgotten; what was polled under this one can be committed only
 //! with the [`Membership`] of this one, which the broker checks (KIP-447).
 
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem;
 use std::ops::Deref;
 use std::sync::Arc;
@@ -19,8 +20,8 @@ use super::fencing::{Fencing, TWO_OF_A_NAME};
 use super::group::{GroupConsumer, Membership, fate};
 use super::record::{self, Topics};
 use super::{CALL, ConnectError, client, native};
-use crate::event::TopicPartition;
-use crate::log::{self, LogError, Polled};
+use crate::event::{Event, Position, TopicPartition};
+use crate::log::{self, LogError, Polled, Progress};
 
 /// A batch is bounded in bytes as well: it is copied into the component's memory, and its outputs, of about that
 /// size, wait in the producer's queue.
@@ -43,6 +44,12 @@ pub struct Source {
     fenced: Fencing,
     /// An error that came after events of the same poll: told by the next one.
     held: Option<LogError>,
+    /// Events that were polled while the progress of their partitions could not be read.
+    stash: Vec<Event>,
+    /// Partitions whose progress since their assignment, or since a rewind, was told.
+    begun: HashSet<TopicPartition>,
+    /// What a rewind has read of it.
+    progress: BTreeMap<TopicPartition, Progress>,
 }
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
@@ -90,6 +97,9 @@ impl Source {
             embedded: instance.is_none(),
             fenced: Fencing::default(),
             held: None,
+            stash: Vec::new(),
+            begun: HashSet::new(),
+            progress: BTreeMap::new(),
         })
     }
 
@@ -122,6 +132,31 @@ impl Source {
             Code::FencedInstanceId => self.fenced(&reason),
             _ => LogError::Fatal(reason),
         }
+    }
+
+    /// The progress of partitions whose first events these are. librdkafka reads it to know where to begin, and keeps the
+    /// metadata to itself; nobody but this member commits it from then on.
+    fn begin(&mut self, events: &[Event]) -> Result<BTreeMap<TopicPartition, Progress>, LogError> {
+        let mut new: BTreeSet<TopicPartition> = BTreeSet::new();
+        let mut last = None;
+        for Position { topic, partition, .. } in events.iter().map(|event| &event.position) {
+            // Events come partition by partition.
+            if last.replace((topic, partition)) != Some((topic, partition)) {
+                let id = TopicPartition { topic: topic.clone(), partition: *partition };
+                if !self.begun.contains(&id) {
+                    new.insert(id);
+                }
+            }
+        }
+        let unread: Vec<TopicPartition> =
+            new.iter().filter(|id| !self.progress.contains_key(*id)).cloned().collect();
+        if !unread.is_empty() {
+            let committed = self.committed(self.list(&unread)?)?;
+            self.progress.extend(self.topics.progress(&committed));
+        }
+        let told = new.iter().filter_map(|id| self.progress.remove_entry(id)).collect();
+        self.begun.extend(new);
+        Ok(told)
     }
 
     fn assignment(&self) -> Result<TopicPartitionList, LogError> {
@@ -167,8 +202,8 @@ impl log::Source for Source {
         if let Some(held) = self.held.take() {
             return Err(held);
         }
-        let mut polled = Polled::default();
-        let mut wait = wait;
+        let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
+        let mut wait = if polled.events.is_empty() { wait } else { Duration::ZERO };
         let mut bytes = 0;
         while polled.events.len() < max_events && bytes < BATCH_BYTES {
             // None comes at the end of the wait, and at once after a rebalance: so all events of one
@@ -201,8 +236,20 @@ impl log::Source for Source {
             self.consumer.context().own.state().silent_since = None;
         }
         let forgotten = mem::take(&mut self.consumer.context().own.state().forgotten);
-        polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
-        polled.forgotten = forgotten.into_iter().collect();
+        if !forgotten.is_empty() {
+            polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
+            self.begun.retain(|partition| !forgotten.contains(partition));
+            self.progress.retain(|partition, _| !forgotten.contains(partition));
+            polled.forgotten = forgotten.into_iter().collect();
+        }
+        match self.begin(&polled.events) {
+            Ok(progress) => polled.progress = progress,
+            Err(error) => {
+                // What is forgotten must be told, and now.
+                self.stash = mem::take(&mut polled.events);
+                self.held = Some(error);
+            }
+        }
         Ok(polled)
     }
 
@@ -242,6 +289,9 @@ impl log::Source for Source {
         }
         let unavailable = |e: KafkaError| LogError::Unavailable(format!("can't rewind: {e}"));
         let committed = self.committed(assignment)?;
+        self.stash.clear();
+        self.begun.clear();
+        self.progress = self.topics.progress(&committed);
         let mut target = TopicPartitionList::new();
         for element in committed.elements() {
             element.error().map_err(unavailable)?;

@@ -17,7 +17,7 @@ use super::record::Topics;
 use super::source::BATCH_BYTES;
 use super::token::Renewal;
 use super::{CALL, ConnectError};
-use crate::event::{Event, TopicPartition};
+use crate::event::{Event, Position, TopicPartition};
 use crate::log::LogError;
 
 /// Where a tail begins.
@@ -28,6 +28,8 @@ pub enum Start {
     End,
     /// The first record of each partition at or after this time, in milliseconds since the epoch.
     Time(i64),
+    /// This record, or the first one after it; of its partition alone.
+    At(Position),
 }
 
 /// Reads committed records only. The partitions are those that exist when it is made.
@@ -59,6 +61,13 @@ impl Tail {
             let count = partitions(&consumer, topic)?;
             followed.push((topic.clone(), count));
             behind.extend((0..count).map(|partition| TopicPartition { topic: topic.clone(), partition }));
+        }
+        if let Start::At(position) = start {
+            let id = position.topic_partition();
+            if !behind.contains(&id) {
+                return Err(ConnectError::Fatal(format!("there is no partition {id}")));
+            }
+            behind.retain(|partition| *partition == id);
         }
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
@@ -148,12 +157,13 @@ fn assignment(
             Start::Beginning => Offset::Beginning,
             Start::End => Offset::End,
             Start::Time(ms) => Offset::Offset(*ms),
+            Start::At(position) => Offset::Offset(position.offset),
         };
         list.add_partition_offset(&partition.topic, partition.partition, offset)?;
     }
     match start {
         Start::Time(_) => consumer.offsets_for_times(list, CALL),
-        Start::Beginning | Start::End => Ok(list),
+        Start::Beginning | Start::End | Start::At(_) => Ok(list),
     }
 }
 

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use super::Membership;
 use crate::event::{Event, Now, Position, Record, TopicPartition};
-use crate::log::{Commit, CommitError};
+use crate::log::{Commit, CommitError, Progress};
 
 /// How often things go wrong, as probabilities per call.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,6 +33,9 @@ pub struct Stored {
 /// Kafka's default for a topic's `max.message.bytes`.
 const MAX_RECORD_BYTES: usize = 1_048_588;
 
+/// Kafka's default for `offset.metadata.max.bytes`.
+const MAX_METADATA_BYTES: usize = 4096;
+
 #[derive(Clone)]
 pub struct Broker {
     state: Arc<Mutex<State>>,
@@ -53,7 +56,7 @@ struct Group {
     generation: u64,
     /// What each member subscribes to.
     members: BTreeMap<String, Vec<Arc<str>>>,
-    committed: BTreeMap<TopicPartition, i64>,
+    committed: BTreeMap<TopicPartition, Progress>,
 }
 
 impl Broker {
@@ -120,7 +123,7 @@ impl Broker {
         topics.all(|topic| {
             state.topics[topic].iter().enumerate().all(|(partition, log)| {
                 let id = TopicPartition { topic: topic.clone(), partition: partition as i32 };
-                group.committed.get(&id).copied().unwrap_or(0) == log.len() as i64
+                group.committed.get(&id).map_or(0, |progress| progress.offset) == log.len() as i64
             })
         })
     }
@@ -152,7 +155,7 @@ impl Broker {
     }
 
     /// The member's share of the partitions, with the offsets to go on from. Nothing for one that has expired.
-    pub(super) fn assigned(&self, member: &Membership) -> BTreeMap<TopicPartition, i64> {
+    pub(super) fn assigned(&self, member: &Membership) -> BTreeMap<TopicPartition, Progress> {
         let state = self.lock();
         let Some(group) = state.groups.get(&member.group) else { return BTreeMap::new() };
         let Some(topics) = group.members.get(&member.member) else { return BTreeMap::new() };
@@ -162,7 +165,7 @@ impl Broker {
             for partition in 0..state.topics[topic].len() {
                 if partition % group.members.len() == mine {
                     let id = TopicPartition { topic: topic.clone(), partition: partition as i32 };
-                    let committed = group.committed.get(&id).copied().unwrap_or(0);
+                    let committed = group.committed.get(&id).cloned().unwrap_or_default();
                     assigned.insert(id, committed);
                 }
             }
@@ -170,8 +173,8 @@ impl Broker {
         assigned
     }
 
-    pub(super) fn committed(&self, group: &str, id: &TopicPartition) -> i64 {
-        self.lock().groups.get(group).and_then(|g| g.committed.get(id).copied()).unwrap_or(0)
+    pub(super) fn committed(&self, group: &str, id: &TopicPartition) -> Progress {
+        self.lock().groups.get(group).and_then(|g| g.committed.get(id).cloned()).unwrap_or_default()
     }
 
     /// Whether a call reaches the broker.
@@ -249,6 +252,10 @@ impl Broker {
         if current != Some(membership.generation) {
             return Err(CommitError::Fenced(format!("generation {} is over", membership.generation)));
         }
+        for (partition, progress) in &commit.progress {
+            let bytes = progress.metadata.len();
+            assert!(bytes <= MAX_METADATA_BYTES, "{bytes} bytes of metadata for {partition}");
+        }
         let Faults { aborted, answer_lost, .. } = state.faults;
         if state.random.random_bool(aborted) {
             return Err(CommitError::Aborted("injected: aborted".into()));
@@ -256,8 +263,8 @@ impl Broker {
         for record in &commit.publish {
             state.append(record.clone());
         }
-        let offsets = commit.offsets.clone();
-        state.groups.entry(membership.group.clone()).or_default().committed.extend(offsets);
+        let progress = commit.progress.clone();
+        state.groups.entry(membership.group.clone()).or_default().committed.extend(progress);
         if state.random.random_bool(answer_lost) {
             return Err(CommitError::Aborted("injected: the answer was lost".into()));
         }

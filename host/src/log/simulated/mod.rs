@@ -8,12 +8,13 @@
 mod broker;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::time::Duration;
 
 pub use broker::{Broker, Faults, Stored};
 
 use crate::event::TopicPartition;
-use crate::log::{Commit, CommitError, Committer, LogError, Polled, Source};
+use crate::log::{Commit, CommitError, Committer, LogError, Polled, Progress, Source};
 
 /// A member of a simulated consumer group. Dropped without [`Source::close`] it has crashed: its partitions
 /// stay taken until [`Broker::expire`].
@@ -22,6 +23,8 @@ pub struct SimulatedSource {
     member: Membership,
     positions: BTreeMap<TopicPartition, i64>,
     paused: BTreeSet<TopicPartition>,
+    /// Not told yet.
+    progress: BTreeMap<TopicPartition, Progress>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +39,13 @@ impl SimulatedSource {
         broker.join(group, member, topics);
         // Generation 0 is never current: the first poll finds the assignment.
         let member = Membership { group: group.into(), member: member.into(), generation: 0 };
-        Self { broker: broker.clone(), member, positions: BTreeMap::new(), paused: BTreeSet::new() }
+        Self {
+            broker: broker.clone(),
+            member,
+            positions: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            progress: BTreeMap::new(),
+        }
     }
 }
 
@@ -50,7 +59,8 @@ impl Source for SimulatedSource {
         if generation != self.member.generation {
             forgotten.extend(self.positions.keys().cloned());
             self.member.generation = generation;
-            self.positions = self.broker.assigned(&self.member);
+            self.progress = self.broker.assigned(&self.member);
+            self.positions = positions(&self.progress);
             self.paused.clear();
         }
         let fetching = self.positions.iter_mut().filter(|(id, _)| !self.paused.contains(id));
@@ -58,7 +68,7 @@ impl Source for SimulatedSource {
         if events.is_empty() {
             self.broker.pass(wait);
         }
-        Ok(Polled { events, forgotten })
+        Ok(Polled { events, forgotten, progress: mem::take(&mut self.progress) })
     }
 
     fn membership(&self) -> Membership {
@@ -84,15 +94,20 @@ impl Source for SimulatedSource {
     fn rewind(&mut self) -> Result<(), LogError> {
         self.broker.stumble().map_err(LogError::Unavailable)?;
         self.paused.clear();
-        for (id, position) in &mut self.positions {
-            *position = self.broker.committed(&self.member.group, id);
-        }
+        let group = &self.member.group;
+        let committed = |id: &TopicPartition| (id.clone(), self.broker.committed(group, id));
+        self.progress = self.positions.keys().map(committed).collect();
+        self.positions = positions(&self.progress);
         Ok(())
     }
 
     fn close(self, _deadline: Duration) {
         self.broker.leave(&self.member);
     }
+}
+
+fn positions(progress: &BTreeMap<TopicPartition, Progress>) -> BTreeMap<TopicPartition, i64> {
+    progress.iter().map(|(id, progress)| (id.clone(), progress.offset)).collect()
 }
 
 /// A simulated transactional producer. A new one with the same id fences this one.

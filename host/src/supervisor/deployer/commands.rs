@@ -16,6 +16,7 @@ impl Deployer {
         let said = match command {
             Command::Versions { handler } => self.versions(&handler),
             Command::Rollback { handler, to } => self.roll_back(&handler, to.as_deref()),
+            Command::Parked => Ok(json!({ "parked": self.parts.grounds.status.parked_report() })),
             Command::Reload => self.reload().map(|changes| json!({ "changes": changes })).map_err(|lines| {
                 invalid(lines.join("\n"), "mend pipeline.toml; everything goes on as it was")
             }),

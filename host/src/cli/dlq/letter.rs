@@ -1,0 +1,69 @@
+//! A dead letter as people look at it: its headers are whatever its producer wrote.
+
+use std::str;
+
+use miette::miette;
+use serde::Serialize;
+
+use crate::cli::host;
+use crate::event::headers::{
+    ATTEMPTS, DIGEST, FAILURE_BACKTRACE, FAILURE_KIND, FAILURE_MESSAGE, FIRST_FAILED_MS, HANDLER,
+    LAST_FAILED_MS, SOURCE,
+};
+use crate::event::{Event, Position, header, moment};
+use crate::log::kafka::{Cluster, Start};
+
+/// The record at this very position.
+pub(in crate::cli) fn at(cluster: &Cluster, position: &Position) -> miette::Result<Event> {
+    let topic = [position.topic.clone()];
+    let mut tail = host::tail(cluster, &topic, &Start::At(position.clone()))?;
+    let record = host::next(&mut tail, cluster)?.filter(|event| event.position == *position);
+    record.ok_or_else(|| {
+        miette!(
+            help = "`wasmill dlq ls` tells where dead letters stand; old ones may be gone, by the topic's retention",
+            "there is no record at {position}"
+        )
+    })
+}
+
+/// What a dead letter's headers tell of its failure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(in crate::cli) struct Failed {
+    /// A handler or a sink.
+    pub(in crate::cli) handler: Option<String>,
+    /// A component's sha-256.
+    pub(in crate::cli) digest: Option<String>,
+    pub(in crate::cli) kind: Option<String>,
+    pub(in crate::cli) message: Option<String>,
+    pub(in crate::cli) backtrace: Option<String>,
+    pub(in crate::cli) attempts: Option<u32>,
+    /// The event that it was, as `topic/partition/offset`.
+    pub(in crate::cli) source: Option<String>,
+    /// Milliseconds since the epoch.
+    pub(in crate::cli) first_failed_ms: Option<i64>,
+    /// Milliseconds since the epoch.
+    pub(in crate::cli) last_failed_ms: Option<i64>,
+}
+
+impl Failed {
+    pub(in crate::cli) fn of(letter: &Event) -> Self {
+        let text = |name| Some(str::from_utf8(header(&letter.headers, name)?).ok()?.to_string());
+        let number = |name| text(name)?.parse().ok();
+        Self {
+            handler: text(HANDLER),
+            digest: text(DIGEST),
+            kind: text(FAILURE_KIND),
+            message: text(FAILURE_MESSAGE),
+            backtrace: text(FAILURE_BACKTRACE),
+            attempts: text(ATTEMPTS).and_then(|attempts| attempts.parse().ok()),
+            source: text(SOURCE),
+            first_failed_ms: number(FIRST_FAILED_MS),
+            last_failed_ms: number(LAST_FAILED_MS),
+        }
+    }
+}
+
+/// RFC 3339.
+pub(in crate::cli) fn time(ms: i64) -> Option<String> {
+    Some(humantime::format_rfc3339_millis(moment(ms)?).to_string())
+}

@@ -1,0 +1,231 @@
+//! `wasmill dlq ls`: how many events failed, of which handler and why.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use miette::{IntoDiagnostic, miette};
+use serde::Serialize;
+
+use super::letter::Failed;
+use crate::cli::host;
+use crate::config::plan::Plan;
+use crate::event::Event;
+use crate::log::kafka::Start;
+use crate::status::now_ms;
+use crate::text::{count, cut, one_line};
+
+/// Bytes of a message in the table.
+const MESSAGE: usize = 60;
+
+/// Groups the dead letters of a pipeline by handler and cause: how many, how old, and the newest of each.
+///
+/// Reads the dead-letter topics from their beginning, or from `--since` on.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasmill dlq ls
+  wasmill dlq ls order-formatter --since 1h
+  wasmill dlq ls --cause timeout --json | jq -r '.groups[].newest'")]
+pub(super) struct Args {
+    /// Only those of this handler or sink.
+    handler: Option<String>,
+
+    /// Only those that failed so: retry, reject, trap, timeout, memory or contract.
+    #[arg(long, value_name = "KIND")]
+    cause: Option<String>,
+
+    /// Only those of the last while, such as `30m` or `2 days`.
+    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
+    since: Option<Duration>,
+
+    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    #[arg(long, value_parser = host::url)]
+    url: Option<String>,
+
+    /// Prints one JSON object, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
+    let topics = topics(plan, args.handler.as_deref())?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
+    let now_ms = now_ms();
+    let start = match args.since {
+        Some(since) => Start::Time(now_ms - i64::try_from(since.as_millis()).unwrap_or(now_ms)),
+        None => Start::Beginning,
+    };
+    let mut tail = host::tail(&cluster, &topics, &start)?;
+    let mut groups = Groups::default();
+    host::read_to_the_end(&mut tail, &cluster, |letter| groups.add(&letter, args.cause.as_deref()))?;
+    let listed = Listed { groups: groups.0.into_values().collect(), now_ms };
+    if args.json {
+        answer!("{}", serde_json::to_string_pretty(&listed).into_diagnostic()?);
+    } else {
+        answer!("{listed}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The dead-letter topics of the pipeline, or that of one handler or sink.
+fn topics(plan: &Plan, only: Option<&str>) -> miette::Result<Vec<Arc<str>>> {
+    let handlers = plan.handlers.iter().map(|handler| (&handler.name, &handler.dead_letter));
+    let all: Vec<_> = handlers.chain(plan.sinks.iter().map(|sink| (&sink.name, &sink.dead_letter))).collect();
+    let wanted = all.iter().filter(|(name, _)| only.is_none_or(|only| only == &***name));
+    let topics: Vec<Arc<str>> = wanted.map(|(_, topic)| Arc::clone(topic)).collect();
+    if let (true, Some(only)) = (topics.is_empty(), only) {
+        let names: Vec<&str> = all.iter().map(|(name, _)| &***name).collect();
+        let help = format!("there are {}", names.join(", "));
+        return Err(miette!(help = help, "pipeline.toml has no handler or sink `{only}`"));
+    }
+    Ok(topics)
+}
+
+#[derive(Serialize)]
+struct Listed {
+    groups: Vec<Group>,
+    #[serde(skip)]
+    now_ms: i64,
+}
+
+/// Dead letters of one handler and one cause.
+#[derive(Debug, PartialEq, Serialize)]
+struct Group {
+    handler: String,
+    cause: String,
+    count: u64,
+    /// Milliseconds since the epoch: when the first of them failed for good.
+    oldest_ms: Option<i64>,
+    newest_ms: Option<i64>,
+    /// The newest, as `topic/partition/offset`, and what it says.
+    newest: String,
+    message: String,
+}
+
+/// By handler and cause.
+#[derive(Default)]
+struct Groups(BTreeMap<(String, String), Group>);
+
+impl Groups {
+    fn add(&mut self, letter: &Event, cause: Option<&str>) {
+        let failed = Failed::of(letter);
+        // Others may write to the topic as well.
+        let kind = failed.kind.unwrap_or_else(|| "unknown".into());
+        if cause.is_some_and(|cause| cause != kind) {
+            return;
+        }
+        let handler = failed.handler.unwrap_or_else(|| letter.position.topic.to_string());
+        let at = failed.last_failed_ms.or(letter.timestamp_ms);
+        let group = self.0.entry((handler.clone(), kind.clone())).or_insert_with(|| Group {
+            handler,
+            cause: kind,
+            count: 0,
+            oldest_ms: at,
+            newest_ms: None,
+            newest: String::new(),
+            message: String::new(),
+        });
+        group.count += 1;
+        group.oldest_ms = group.oldest_ms.min(at);
+        if at >= group.newest_ms {
+            group.newest_ms = at;
+            group.newest = letter.position.to_string();
+            group.message = failed.message.unwrap_or_default();
+        }
+    }
+}
+
+impl fmt::Display for Listed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(last) = self.groups.iter().max_by_key(|group| group.newest_ms) else {
+            return write!(f, "no dead letters");
+        };
+        let ago = |ms: Option<i64>| {
+            let ms = ms.map(|ms| u64::try_from(self.now_ms - ms).unwrap_or_default());
+            ms.map(|ms| humantime::format_duration(Duration::from_secs(ms / 1000)).to_string())
+                .unwrap_or_default()
+        };
+        let mut table = Table::new();
+        table
+            .load_preset(NOTHING)
+            .set_header(["handler", "cause", "letters", "oldest", "newest", "which is", "message"]);
+        for group in &self.groups {
+            table.add_row([
+                one_line(&group.handler),
+                one_line(&group.cause),
+                group.count.to_string(),
+                ago(group.oldest_ms),
+                ago(group.newest_ms),
+                group.newest.clone(),
+                one_line(&cut(&group.message, MESSAGE)),
+            ]);
+        }
+        let all = self.groups.iter().map(|group| group.count).sum();
+        write!(
+            f,
+            "{}\n\n{}; ages since they failed. `wasmill dlq show {}` shows one whole",
+            table.trim_fmt(),
+            count(all, "dead letter"),
+            last.newest
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::headers::{FAILURE_KIND, FAILURE_MESSAGE, HANDLER, LAST_FAILED_MS};
+    use crate::event::{Header, Position};
+
+    fn letter(offset: i64, handler: &str, kind: &str, message: &str, at: i64) -> Event {
+        let headers = [(HANDLER, handler), (FAILURE_KIND, kind), (FAILURE_MESSAGE, message)];
+        let headers = headers.iter().filter(|(_, value)| !value.is_empty());
+        let mut headers: Vec<Header> =
+            headers.map(|(name, value)| Header::new(*name, (*value).to_string())).collect();
+        headers.push(Header::new(LAST_FAILED_MS, at.to_string()));
+        let position = Position { topic: "h.dlq".into(), partition: 0, offset };
+        Event { position, timestamp_ms: Some(at), key: None, payload: None, headers }
+    }
+
+    #[test]
+    fn letters_are_grouped_by_handler_and_cause_and_the_newest_speaks_for_each() {
+        let mut groups = Groups::default();
+        for letter in [
+            letter(0, "h", "reject", "first", 1_000),
+            letter(1, "h", "trap", "un\u{1b}reachable\nat x", 61_000),
+            letter(2, "h", "reject", "third", 31_000),
+            letter(3, "", "", "", 5_000),
+        ] {
+            groups.add(&letter, None);
+        }
+        let listed = Listed { groups: groups.0.into_values().collect(), now_ms: 91_000 };
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            listed.to_string().lines().map(words).collect::<Vec<_>>(),
+            [
+                "handler cause letters oldest newest which is message",
+                "h reject 2 1m 30s 1m h.dlq/0/2 third",
+                "h trap 1 30s 30s h.dlq/0/1 un\u{fffd}reachable⏎at x",
+                "h.dlq unknown 1 1m 26s 1m 26s h.dlq/0/3",
+                "",
+                "4 dead letters; ages since they failed. `wasmill dlq show h.dlq/0/1` shows one whole",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_cause_that_is_asked_for_is_all_that_is_listed() {
+        let mut groups = Groups::default();
+        for letter in [letter(0, "h", "reject", "", 1), letter(1, "h", "trap", "", 2)] {
+            groups.add(&letter, Some("trap"));
+        }
+        assert_eq!(groups.0.into_keys().collect::<Vec<_>>(), [("h".to_string(), "trap".to_string())]);
+        assert_eq!(Listed { groups: vec![], now_ms: 0 }.to_string(), "no dead letters");
+    }
+}

@@ -1,0 +1,65 @@
+//! The event of a dead letter, run again as it failed.
+
+use std::process::ExitCode;
+
+use miette::{IntoDiagnostic, miette};
+
+use super::{Args, find, handle, report};
+use crate::cli::dlq::letter::{self, Failed};
+use crate::cli::host;
+use crate::config::Loaded;
+use crate::config::plan::{HandlerPlan, Plan};
+use crate::event::Position;
+use crate::guest::{ComponentFile, LoadError};
+use crate::shard::original;
+use crate::supervisor::StateFolder;
+use crate::text::{one_line, short};
+
+pub(super) fn run(loaded: &Loaded, position: &Position, args: &Args) -> miette::Result<ExitCode> {
+    let plan = &loaded.plan;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
+    let letter = letter::at(&cluster, position)?;
+    let failed = Failed::of(&letter);
+    let Some((event, name)) = original(&letter).zip(args.handler.clone().or(failed.handler)) else {
+        return Err(miette!(
+            help = "`wasmill dlq ls` tells where dead letters stand",
+            "the record at {position} is no dead letter"
+        ));
+    };
+    let handler = find(plan, &one_line(&name))?;
+    let component = component(plan, handler, failed.digest.as_deref(), args);
+    let attempts = [failed.attempts.unwrap_or(1)];
+    let events = [event];
+    let (outcomes, usage) = handle(handler, component, &loaded.places, &events, &attempts, 1)?;
+    let kind = failed.kind.unwrap_or_else(|| "unknown".into());
+    tell!("it failed by: {}: {}", one_line(&kind), one_line(&failed.message.unwrap_or_default()));
+    report(handler, &events, &outcomes, usage, args.json)
+}
+
+/// The version that failed, wherever it is; or else the handler's file.
+fn component(
+    plan: &Plan,
+    handler: &HandlerPlan,
+    failed: Option<&str>,
+    args: &Args,
+) -> Result<ComponentFile, LoadError> {
+    let file = ComponentFile::read(&handler.component);
+    let Some(digest) = failed.filter(|digest| file.as_ref().is_ok_and(|file| *file.digest != **digest))
+    else {
+        return file;
+    };
+    match StateFolder::open(args.state.as_deref()).component(plan, &handler.name, digest) {
+        Ok(bytes) => {
+            let path = format!("the kept version {}", short(digest)).into();
+            Ok(ComponentFile { path, bytes, digest: digest.into() })
+        }
+        Err(reason) => {
+            tell!(
+                "the version that failed, {}, is not at hand ({reason}): the handler's file runs instead",
+                short(&one_line(digest))
+            );
+            file
+        }
+    }
+}
