@@ -47,7 +47,7 @@ impl fmt::Display for Position {
 
 /// Not a `topic/partition/offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error("give it as TOPIC/PARTITION/OFFSET, such as orders.dlq/0/17")]
+#[error("give it as TOPIC/PARTITION/OFFSET, such as alarm.dlq/0/17")]
 pub struct NoPosition;
 
 impl FromStr for Position {
@@ -290,6 +290,14 @@ pub mod headers {
     /// Milliseconds since the epoch.
     pub const FIRST_FAILED_MS: &str = "wasmill-first-failed-ms";
     pub const LAST_FAILED_MS: &str = "wasmill-last-failed-ms";
+    // On events that were put back from the dead letters.
+    /// How often the event was put back.
+    pub const REDRIVES: &str = "wasmill-redrives";
+    /// The handler or sink that failed: others leave the event out.
+    pub const REDRIVE_FOR: &str = "wasmill-redrive-for";
+    /// The dead letter, as `topic/partition/offset`.
+    pub const REDRIVE_OF: &str = "wasmill-redrive-of";
+
     /// What stands before the rest of the name of a `wasmill-` header that the event itself had.
     pub const ORIGINAL_PREFIX: &str = "wasmill-original-";
 }

@@ -202,12 +202,12 @@ pub(super) fn read_to_the_end(
     Ok(read)
 }
 
-/// The next record, if there is one before the end.
-pub(super) fn next(tail: &mut Tail, cluster: &Cluster) -> miette::Result<Option<Event>> {
+/// The next records, at most so many; none at the end.
+pub(super) fn batch(tail: &mut Tail, cluster: &Cluster, most: usize) -> miette::Result<Option<Vec<Event>>> {
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
-        match tail.poll(1, Duration::from_millis(100)) {
-            Ok(mut events) if !events.is_empty() => return Ok(events.pop()),
+        match tail.poll(most, Duration::from_millis(100)) {
+            Ok(events) if !events.is_empty() => return Ok(Some(events)),
             Ok(_) if tail.caught_up() => return Ok(None),
             Ok(_) | Err(LogError::Unavailable(_)) => {}
             Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),

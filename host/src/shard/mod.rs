@@ -25,7 +25,10 @@ pub use dead_letter::original;
 pub use decide::{Identity, Tally};
 pub use window::Parked;
 
-use crate::event::{Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition};
+use crate::event::headers::REDRIVE_FOR;
+use crate::event::{
+    Event, Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition, header,
+};
 use crate::log::{CommitError, Committer, LogError, Source};
 use window::{Flow, Slot, Window};
 
@@ -191,12 +194,10 @@ where
             self.refusals = 0;
             return Ok(Turn::Went(Tally::default()));
         }
-        let condemned = |slot: &Slot| self.condemned.get(&self.window.event(*slot).position);
-        let (doomed, ready): (Vec<Slot>, Vec<Slot>) =
-            ready.into_iter().partition(|slot| condemned(slot).is_some());
-        let reasons = doomed.iter().filter_map(condemned);
+        let (decided, ready): (Vec<Slot>, Vec<Slot>) =
+            ready.into_iter().partition(|slot| self.known(self.window.event(*slot)).is_some());
         let mut outcomes: Vec<Outcome> =
-            reasons.map(|reason| Err(Failure::new(FailureKind::Contract, reason.clone()))).collect();
+            decided.iter().filter_map(|slot| self.known(self.window.event(*slot))).collect();
         if !ready.is_empty() {
             let (events, attempts) = self.window.events(&ready);
             let handled = self.handler.handle(&events, &attempts);
@@ -208,7 +209,7 @@ where
         }
 
         // Decide. What the handler left out has not run.
-        let slots = doomed.into_iter().chain(ready);
+        let slots = decided.into_iter().chain(ready);
         let mut outcomes: Vec<(Slot, Outcome)> = slots.zip(outcomes).collect();
         outcomes.sort_by_key(|(slot, _)| *slot);
         let ran: Vec<Slot> = outcomes.iter().map(|(slot, _)| *slot).collect();
@@ -239,6 +240,16 @@ where
         self.begun.extend(begun.iter().map(Position::topic_partition));
         decision.tally.begun = begun;
         Ok(Turn::Went(decision.tally))
+    }
+
+    /// The outcome of an event that need not run: no broker takes its outputs, or it was put back for somebody else,
+    /// and this handler has dealt with it before.
+    fn known(&self, event: &Event) -> Option<Outcome> {
+        if let Some(reason) = self.condemned.get(&event.position) {
+            return Some(Err(Failure::new(FailureKind::Contract, reason.clone())));
+        }
+        let meant = header(&event.headers, REDRIVE_FOR)?;
+        (meant != self.identity.name.as_bytes()).then(|| Ok(Vec::new()))
     }
 
     fn log_refused(&mut self, error: LogError) -> Result<Turn, Fatal> {

@@ -17,7 +17,8 @@ use crate::log::kafka::{Cluster, Start};
 pub(in crate::cli) fn at(cluster: &Cluster, position: &Position) -> miette::Result<Event> {
     let topic = [position.topic.clone()];
     let mut tail = host::tail(cluster, &topic, &Start::At(position.clone()))?;
-    let record = host::next(&mut tail, cluster)?.filter(|event| event.position == *position);
+    let first = host::batch(&mut tail, cluster, 1)?.and_then(|mut records| records.pop());
+    let record = first.filter(|event| event.position == *position);
     record.ok_or_else(|| {
         miette!(
             help = "`wasmill dlq ls` tells where dead letters stand; old ones may be gone, by the topic's retention",

@@ -1,6 +1,6 @@
 //! `wasmill dlq ls`: how many events failed, of which handler and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use super::letter::Failed;
+use super::{settled, settled_topic, subscribers};
 use crate::cli::host;
 use crate::config::plan::Plan;
 use crate::event::Event;
@@ -29,7 +30,7 @@ const MESSAGE: usize = 60;
 #[command(after_help = "\
 Examples:
   wasmill dlq ls
-  wasmill dlq ls order-formatter --since 1h
+  wasmill dlq ls alarm --since 1h
   wasmill dlq ls --cause timeout --json | jq -r '.groups[].newest'")]
 pub(super) struct Args {
     /// Only those of this handler or sink.
@@ -43,6 +44,10 @@ pub(super) struct Args {
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     since: Option<Duration>,
 
+    /// Those too that were put back or discarded.
+    #[arg(long)]
+    all: bool,
+
     /// Where the host listens that runs the embedded broker; by default where the pipeline says.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
@@ -53,7 +58,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
-    let topics = topics(plan, args.handler.as_deref())?;
+    let subscribers = subscribers(plan, args.handler.as_deref())?;
+    let topics: Vec<Arc<str>> = subscribers.iter().map(|of| of.dead_letter.clone()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let now_ms = now_ms();
@@ -61,9 +67,17 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
         Some(since) => Start::Time(now_ms - i64::try_from(since.as_millis()).unwrap_or(now_ms)),
         None => Start::Beginning,
     };
+    let mut gone = HashSet::new();
+    for topic in topics.iter().filter(|_| !args.all) {
+        gone.extend(settled(&cluster, &settled_topic(topic).into())?);
+    }
     let mut tail = host::tail(&cluster, &topics, &start)?;
     let mut groups = Groups::default();
-    host::read_to_the_end(&mut tail, &cluster, |letter| groups.add(&letter, args.cause.as_deref()))?;
+    host::read_to_the_end(&mut tail, &cluster, |letter| {
+        if !gone.contains(&letter.position.to_string()) {
+            groups.add(&letter, args.cause.as_deref());
+        }
+    })?;
     let listed = Listed { groups: groups.0.into_values().collect(), now_ms };
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&listed).into_diagnostic()?);
@@ -71,20 +85,6 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
         answer!("{listed}");
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// The dead-letter topics of the pipeline, or that of one handler or sink.
-fn topics(plan: &Plan, only: Option<&str>) -> miette::Result<Vec<Arc<str>>> {
-    let handlers = plan.handlers.iter().map(|handler| (&handler.name, &handler.dead_letter));
-    let all: Vec<_> = handlers.chain(plan.sinks.iter().map(|sink| (&sink.name, &sink.dead_letter))).collect();
-    let wanted = all.iter().filter(|(name, _)| only.is_none_or(|only| only == &***name));
-    let topics: Vec<Arc<str>> = wanted.map(|(_, topic)| Arc::clone(topic)).collect();
-    if let (true, Some(only)) = (topics.is_empty(), only) {
-        let names: Vec<&str> = all.iter().map(|(name, _)| &***name).collect();
-        let help = format!("there are {}", names.join(", "));
-        return Err(miette!(help = help, "pipeline.toml has no handler or sink `{only}`"));
-    }
-    Ok(topics)
 }
 
 #[derive(Serialize)]

@@ -2,15 +2,22 @@
 
 pub(super) mod letter;
 mod ls;
+mod settle;
 mod show;
 
+use std::collections::HashSet;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Subcommand;
+use miette::miette;
 
+use super::host;
 use super::pipeline::Pipeline;
+use crate::config::plan::Plan;
+use crate::log::kafka::{Cluster, ConnectError, Start};
 
-/// Looks at dead letters: the events that failed for good, and why.
+/// Looks at dead letters, the events that failed for good, and puts them back.
 ///
 /// Each handler and sink has a topic of its own for them, `<name>.dlq`. A dead letter is the event, byte for byte,
 /// with its failure in headers.
@@ -24,6 +31,8 @@ pub(super) struct Args {
 enum Verb {
     Ls(ls::Args),
     Show(show::Args),
+    Redrive(settle::RedriveArgs),
+    Discard(settle::DiscardArgs),
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
@@ -31,5 +40,58 @@ pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
     match args.verb {
         Verb::Ls(args) => ls::run(&plan, &args),
         Verb::Show(args) => show::run(&plan, &args),
+        Verb::Redrive(args) => settle::redrive(&plan, &args),
+        Verb::Discard(args) => settle::discard(&plan, &args),
     }
+}
+
+/// Whose dead letters.
+#[derive(Clone, Copy)]
+struct Subscriber<'a> {
+    name: &'a str,
+    subscribe: &'a [Arc<str>],
+    dead_letter: &'a Arc<str>,
+}
+
+/// All handlers and sinks, or one of them.
+fn subscribers<'a>(plan: &'a Plan, only: Option<&str>) -> miette::Result<Vec<Subscriber<'a>>> {
+    let handlers = plan.handlers.iter().map(|handler| Subscriber {
+        name: &handler.name,
+        subscribe: &handler.subscribe,
+        dead_letter: &handler.dead_letter,
+    });
+    let sinks = plan.sinks.iter().map(|sink| Subscriber {
+        name: &sink.name,
+        subscribe: &sink.subscribe,
+        dead_letter: &sink.dead_letter,
+    });
+    let all: Vec<_> = handlers.chain(sinks).collect();
+    let found: Vec<_> = all.iter().copied().filter(|of| only.is_none_or(|only| only == of.name)).collect();
+    if let (true, Some(only)) = (found.is_empty(), only) {
+        let names: Vec<&str> = all.iter().map(|of| of.name).collect();
+        let help = format!("there are {}", names.join(", "));
+        return Err(miette!(help = help, "pipeline.toml has no handler or sink `{only}`"));
+    }
+    Ok(found)
+}
+
+/// Where it is noted which dead letters were put back or discarded: a record for each, by its position.
+fn settled_topic(dead_letter: &str) -> String {
+    format!("{dead_letter}.settled")
+}
+
+/// The positions of the dead letters that were put back or discarded.
+fn settled(cluster: &Cluster, topic: &Arc<str>) -> miette::Result<HashSet<String>> {
+    let mut positions = HashSet::new();
+    let there = cluster.existing(std::slice::from_ref(topic)).map_err(|error| match error {
+        ConnectError::Unavailable(reason) => host::away(cluster, &reason),
+        error => miette!("{error}"),
+    })?;
+    if !there.is_empty() {
+        let mut tail = host::tail(cluster, &there, &Start::Beginning)?;
+        host::read_to_the_end(&mut tail, cluster, |mark| {
+            positions.extend(mark.key.map(|key| String::from_utf8_lossy(&key).into_owned()));
+        })?;
+    }
+    Ok(positions)
 }

@@ -40,6 +40,19 @@ pub(super) fn create_embedded(
     Ok(created)
 }
 
+pub(super) fn existing(base: &Base, topics: &[Arc<str>]) -> Result<Vec<Arc<str>>, ConnectError> {
+    let asker: Closing<BaseConsumer<Plain>> =
+        Closing::new(client::create(&base.plain_client(), Plain::new("topics"))?);
+    let metadata = metadata(&asker)?;
+    let mut there = Vec::new();
+    for topic in topics {
+        if partitions(&metadata, topic)?.is_some() {
+            there.push(topic.clone());
+        }
+    }
+    Ok(there)
+}
+
 pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Arc<str>>, ConnectError> {
     let config = base.plain_client();
     // The admin client serves nobody's errors, and so could not say why it has no connection.

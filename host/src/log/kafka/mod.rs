@@ -127,6 +127,17 @@ impl Cluster {
         Committer::new(&self.base, transactional_id, format!("{subscriber}/{shard} committer"))
     }
 
+    /// The one of the pipeline for this purpose, wherever it is made: a new one fences the one before.
+    pub fn only_committer(&self, purpose: &str) -> Result<Committer, ConnectError> {
+        let transactional_id = (!self.embedded).then(|| format!("wasmill.{}.{purpose}", self.pipeline));
+        Committer::new(&self.base, transactional_id, format!("{purpose} committer"))
+    }
+
+    /// Those of the topics that there are.
+    pub fn existing(&self, topics: &[Arc<str>]) -> Result<Vec<Arc<str>>, ConnectError> {
+        admin::existing(&self.base, topics)
+    }
+
     /// A member of `group`. Make the shard's [`Committer`] first.
     pub fn source(
         &self,

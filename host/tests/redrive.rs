@@ -1,0 +1,134 @@
+//! Dead letters of a whole host on Apache Kafka are put back, let go and counted, each once, whatever is killed.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Stdio;
+use std::thread;
+use std::time::Duration;
+
+use common::host::{Host, Pipeline, until, wasmill};
+use common::kafka::Broker;
+use common::orders::{cluster, read, text};
+use common::{DEADLINE, built_guest, rename_over};
+use serde_json::Value;
+use wasmill::event::headers::{HANDLER, REDRIVE_FOR, REDRIVE_OF};
+use wasmill::event::{Event, Record, header};
+use wasmill::log::Publish as _;
+
+const PIPELINE: &str = r#"
+name = "redrive"
+kafka = { brokers = "embedded", partitions = 2 }
+http = { listen = "${WASMILL_LISTEN:-127.0.0.1:0}" }
+
+[handlers.fate]
+component = "fate.wasm"
+subscribe = ["in"]
+publish = ["out"]
+
+[handlers.other]
+component = "other.wasm"
+subscribe = ["in"]
+publish = ["out-of-other"]
+"#;
+
+const FINE: usize = 20;
+const BAD: usize = 40;
+
+#[test]
+fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_killed() {
+    let kafka = Broker::start_empty();
+    let pipeline = Pipeline::written(PIPELINE);
+    let echo = fs::read(built_guest("echo")).unwrap();
+    pipeline.put("fate.wasm", &fs::read(built_guest("fate")).unwrap());
+    pipeline.put("other.wasm", &echo);
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
+    host.ready();
+    let dlq = |args: &[&str]| {
+        let mut command = wasmill();
+        command
+            .arg("dlq")
+            .args(args)
+            .args(["--json", "--brokers", &kafka.address])
+            .current_dir(pipeline.path());
+        command.stderr(Stdio::piped()).stdout(Stdio::piped());
+        command
+    };
+    let settled = |args: &[&str]| -> Value {
+        let output = dlq(args).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{args:?}: {output:?}"))
+    };
+    let letters = |args: &[&str]| -> u64 {
+        settled(args)["groups"].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).sum()
+    };
+    publish(&kafka.address);
+    until(DEADLINE, || {
+        read(&kafka.address, "fate.dlq").len() == BAD && of_other(&kafka.address) == FINE + BAD
+    })
+    .unwrap_or_else(|()| panic!("{}", host.log()));
+    assert_eq!(letters(&["ls"]), BAD as u64);
+
+    // Two of them fail again: they are new letters, which may not be put back once more.
+    assert_eq!(settled(&["redrive", "fate", "--dry-run"])["settled"], BAD);
+    assert_eq!(settled(&["redrive", "fate", "--limit", "2"])["settled"], 2);
+    until(DEADLINE, || read(&kafka.address, "fate.dlq").len() == BAD + 2)
+        .unwrap_or_else(|()| panic!("{}", host.log()));
+    assert_eq!(letters(&["ls", "fate"]), BAD as u64);
+
+    // The handler is mended. A redrive is killed, and the next one goes on.
+    rename_over(&pipeline.path().join("fate.wasm"), &echo);
+    let once = ["redrive", "fate", "--max-redrives", "1", "--rate", "20"];
+    let mut killed = dlq(&once).spawn().unwrap();
+    until(DEADLINE, || put_back(&kafka.address).len() > 5).unwrap();
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let before = put_back(&kafka.address).len();
+    let rest = settled(&once);
+    assert!(before < BAD, "it was killed too late to show anything");
+    assert_eq!(rest["too_often"], 2, "{rest}");
+    let all = put_back(&kafka.address);
+    let each: BTreeSet<String> = all.iter().map(|event| text(event, REDRIVE_OF).to_string()).collect();
+    assert_eq!((all.len(), each.len()), (BAD, BAD), "{rest}");
+    assert!(all.iter().all(|event| text(event, REDRIVE_FOR) == "fate"));
+    let out = || read(&kafka.address, "out");
+    until(DEADLINE, || out().len() == FINE + BAD - 2).unwrap_or_else(|()| panic!("{}", host.log()));
+    assert_eq!(settled(&once)["settled"], 0);
+
+    // The other handler that reads the topic has dealt with them before.
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(of_other(&kafka.address), FINE + BAD);
+    assert!(out().iter().all(|event| text(event, HANDLER) == "fate"));
+
+    assert_eq!(settled(&["discard", "fate", "--cause", "trap", "--reason", "none of these"])["settled"], 0);
+    assert_eq!(settled(&["discard", "fate", "--reason", "tests"])["settled"], 2);
+    assert_eq!((letters(&["ls"]), letters(&["ls", "--all"])), (0, BAD as u64 + 2));
+    let (status, _) = host.stop("TERM");
+    assert!(status.success(), "{status}");
+}
+
+fn publish(brokers: &str) {
+    let publisher = cluster(brokers).publisher(DEADLINE).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for n in 0..FINE + BAD {
+        let payload = if n < BAD { "reject".into() } else { format!("fine {n}") };
+        let key = format!("k{}", n % 7);
+        let record = Record {
+            topic: "in".into(),
+            key: Some(key.into()),
+            payload: Some(payload.into()),
+            headers: vec![],
+        };
+        runtime.block_on(publisher.publish(record, DEADLINE)).unwrap();
+    }
+}
+
+fn put_back(brokers: &str) -> Vec<Event> {
+    let events = read(brokers, "in").into_iter();
+    events.filter(|event| header(&event.headers, REDRIVE_OF).is_some()).collect()
+}
+
+fn of_other(brokers: &str) -> usize {
+    read(brokers, "out-of-other").len()
+}
