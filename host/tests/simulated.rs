@@ -11,14 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::copies::{
-    Copy, GROUP, TestShard, broker, drain, every_event_has_its_fate, produce, produce_any, shard_of,
+    Copy, GROUP, TestShard, broker, drain, every_event_has_its_fate, identity, produce, produce_any, shard_of,
 };
 use common::seeds;
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
-use wasmill::event::{Event, Handler, Outcome, Record, header, headers};
-use wasmill::log::simulated::{Broker, Faults};
+use wasmill::config::plan::RetryPlan;
+use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Record, header, headers};
+use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
+use wasmill::shard::{Identity, Shard};
 
 fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
     shard_of(broker, member, seed, Copy)
@@ -110,6 +112,40 @@ fn a_retry_keeps_the_order_of_its_key_and_holds_up_no_other() {
         .collect();
     assert_eq!(of_a, ["a 1", "retry 3", "after"]);
 }
+
+/// Never works, and is tried again and again.
+struct Down;
+
+impl Handler for Down {
+    fn handle(&mut self, events: &[&Event], _attempts: &[u32]) -> Vec<Outcome> {
+        let failure = || Failure::new(FailureKind::Retry, "down");
+        events.iter().map(|_| Err(failure())).collect()
+    }
+
+    fn digest(&self) -> Arc<str> {
+        Copy.digest()
+    }
+}
+
+#[test]
+fn a_partition_stops_to_be_read_when_too_much_of_it_waits() {
+    let broker = Broker::new(3, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+    for n in 0..30_000 {
+        produce(&broker, "k", &n.to_string());
+    }
+    let committer = SimulatedCommitter::init(&broker, "a");
+    let source = SimulatedSource::join(&broker, GROUP, "a", &["in"]);
+    let retry = RetryPlan { attempts: None, backoff_min: DAY, backoff_max: DAY };
+    let mut shard = Shard::new(Identity { retry, ..identity() }, 500, source, committer, Down, 3);
+    for _ in 0..200 {
+        shard.turn(&|| broker.now()).unwrap();
+    }
+    let parked = shard.parked(broker.now(), 10);
+    assert_eq!(shard.full().len(), 1);
+    assert!((9_999..10_500).contains(&parked[0].behind), "{parked:?}");
+}
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 #[test]
 fn outputs_carry_where_they_came_from_and_the_trace_goes_on() {

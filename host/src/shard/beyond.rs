@@ -37,8 +37,8 @@ pub(super) enum BeyondError {
     #[error("were written by a newer version of Wasmill: run that one")]
     Newer,
     #[error(
-        "are damaged: `kafka-consumer-groups.sh --reset-offsets` clears them, and then what was done beyond the \
-         committed offset is done again"
+        "are damaged: stop the hosts and clear them with `kafka-consumer-groups.sh --reset-offsets`; what was done beyond \
+         the committed offset is done again then"
     )]
     Damaged,
 }

@@ -353,6 +353,18 @@ mod tests {
     }
 
     #[test]
+    fn a_topic_that_was_made_anew_is_handled_from_its_beginning() {
+        let mut window = Window::default();
+        let in_0 = TopicPartition { topic: "in".into(), partition: 0 };
+        window.begin(in_0.clone(), Beyond { undone: vec![500, 510], end: 600 });
+        window.admit(vec![event(0, 500, Some(1), 1), event(0, 501, Some(1), 1), event(0, 510, Some(1), 1)]);
+        assert_eq!(turn(&mut window, Duration::ZERO), [500, 510]);
+        window.begin(in_0, Beyond { undone: vec![500], end: 600 });
+        window.admit((0..3).map(|n| event(0, n, Some(1), 1)).collect());
+        assert_eq!(turn(&mut window, Duration::ZERO), [0, 1, 2]);
+    }
+
+    #[test]
     fn a_full_window_pauses_its_partition_and_no_other_until_it_has_room() {
         let mut window = Window::default();
         window.admit(vec![event(0, 0, Some(1), 4), event(1, 0, Some(1), 1)]);

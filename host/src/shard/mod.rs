@@ -192,6 +192,8 @@ where
         let ready = self.window.ready(now().monotonic, self.max_events);
         if ready.is_empty() {
             self.refusals = 0;
+            // What was polled may all wait behind something.
+            self.steer();
             return Ok(Turn::Went(Tally::default()));
         }
         let (decided, ready): (Vec<Slot>, Vec<Slot>) =
@@ -230,6 +232,14 @@ where
         }
         self.refusals = 0;
 
+        self.steer();
+        self.begun.extend(begun.iter().map(Position::topic_partition));
+        decision.tally.begun = begun;
+        Ok(Turn::Went(decision.tally))
+    }
+
+    /// Tells the source what to fetch on with, and what not.
+    fn steer(&mut self) {
         let Flow { pause, resume } = self.window.flow();
         if let Err(error) = self.source.pause(&pause).and_then(|()| self.source.resume(&resume)) {
             // Which partitions are paused is not known any more. A rewind resumes all of them.
@@ -237,9 +247,6 @@ where
             self.rewind = true;
             self.put_off = Some(error);
         }
-        self.begun.extend(begun.iter().map(Position::topic_partition));
-        decision.tally.begun = begun;
-        Ok(Turn::Went(decision.tally))
     }
 
     /// The outcome of an event that need not run: no broker takes its outputs, or it was put back for somebody else,

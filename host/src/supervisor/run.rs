@@ -55,6 +55,8 @@ where
     let started = Instant::now();
     let now = || Now { monotonic: started.elapsed(), wall_ms: now_ms() };
     status.shard_runs(name, number, shard.digest());
+    // Of an earlier run, which may have broken.
+    status.parked(name, number, Parked::default());
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
     let mut waiting = Waiting::default();

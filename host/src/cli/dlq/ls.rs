@@ -12,7 +12,7 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use super::letter::Failed;
-use super::{settled, settled_topic, subscribers};
+use super::{CAUSES, settled, settled_topic, subscribers};
 use crate::cli::host;
 use crate::config::plan::Plan;
 use crate::event::Event;
@@ -36,8 +36,8 @@ pub(super) struct Args {
     /// Only those of this handler or sink.
     handler: Option<String>,
 
-    /// Only those that failed so: retry, reject, trap, timeout, memory or contract.
-    #[arg(long, value_name = "KIND")]
+    /// Only those that failed so.
+    #[arg(long, value_name = "KIND", value_parser = CAUSES)]
     cause: Option<String>,
 
     /// Only those of the last while, such as `30m` or `2 days`.
@@ -64,7 +64,7 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let now_ms = now_ms();
     let start = match args.since {
-        Some(since) => Start::Time(now_ms - i64::try_from(since.as_millis()).unwrap_or(now_ms)),
+        Some(since) => Start::Time((now_ms - i64::try_from(since.as_millis()).unwrap_or(now_ms)).max(0)),
         None => Start::Beginning,
     };
     let mut gone = HashSet::new();

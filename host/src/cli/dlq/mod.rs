@@ -45,6 +45,9 @@ pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
     }
 }
 
+/// What the header of a failure says; the last one of records that have none.
+const CAUSES: [&str; 7] = ["retry", "reject", "trap", "timeout", "memory", "contract", "unknown"];
+
 /// Whose dead letters.
 #[derive(Clone, Copy)]
 struct Subscriber<'a> {

@@ -17,7 +17,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::letter::Failed;
-use super::{Subscriber, settled_topic, subscribers};
+use super::{CAUSES, Subscriber, settled_topic, subscribers};
 use crate::cli::host;
 use crate::config::plan::{Plan, TopicPlan};
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
@@ -79,8 +79,8 @@ struct Wanted {
     /// The handler or sink whose they are.
     handler: String,
 
-    /// Only those that failed so: retry, reject, trap, timeout, memory or contract.
-    #[arg(long, value_name = "KIND")]
+    /// Only those that failed so.
+    #[arg(long, value_name = "KIND", value_parser = CAUSES)]
     cause: Option<String>,
 
     /// Only those of the last while, such as `30m` or `2 days`.
@@ -173,7 +173,7 @@ fn settle(
     };
     settling.read_marks()?;
     let start = match wanted.since {
-        Some(since) => Start::Time(now_ms().saturating_sub_unsigned(since.as_millis() as u64)),
+        Some(since) => Start::Time(now_ms().saturating_sub_unsigned(since.as_millis() as u64).max(0)),
         None => Start::Beginning,
     };
     let mut tail = host::tail(&cluster, std::slice::from_ref(subscriber.dead_letter), &start)?;
@@ -211,8 +211,8 @@ fn settle(
 
 impl Wanted {
     fn takes(&self, letter: &Event) -> bool {
-        let kind = Failed::of(letter).kind;
-        self.cause.as_ref().is_none_or(|cause| kind.as_ref() == Some(cause))
+        let kind = Failed::of(letter).kind.unwrap_or_else(|| "unknown".into());
+        self.cause.as_ref().is_none_or(|cause| kind == *cause)
             && self.key.as_ref().is_none_or(|key| letter.key.as_deref() == Some(key.as_bytes()))
             && (self.at.is_empty() || self.at.contains(&letter.position))
     }

@@ -21,14 +21,23 @@ pub(super) fn run(loaded: &Loaded, position: &Position, args: &Args) -> miette::
     let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
     let letter = letter::at(&cluster, position)?;
     let failed = Failed::of(&letter);
-    let Some((event, name)) = original(&letter).zip(args.handler.clone().or(failed.handler)) else {
+    let Some((event, name)) = original(&letter).zip(args.handler.clone().or(failed.handler.clone())) else {
         return Err(miette!(
             help = "`wasmill dlq ls` tells where dead letters stand",
             "the record at {position} is no dead letter"
         ));
     };
+    if plan.sinks.iter().any(|sink| *sink.name == *name) {
+        return Err(miette!(
+            help = "`wasmill dlq show` shows it, and `wasmill dlq redrive` has the sink try again",
+            "`{}` is a sink: only handlers can be run here",
+            one_line(&name)
+        ));
+    }
     let handler = find(plan, &one_line(&name))?;
-    let component = component(plan, handler, failed.digest.as_deref(), args);
+    // Another handler than the letter's has no such version.
+    let digest = failed.digest.as_deref().filter(|_| failed.handler.as_deref() == Some(&*handler.name));
+    let component = component(plan, handler, digest, args);
     let attempts = [failed.attempts.unwrap_or(1)];
     let events = [event];
     let (outcomes, usage) = handle(handler, component, &loaded.places, &events, &attempts, 1)?;
@@ -45,7 +54,7 @@ fn component(
     args: &Args,
 ) -> Result<ComponentFile, LoadError> {
     let file = ComponentFile::read(&handler.component);
-    let Some(digest) = failed.filter(|digest| file.as_ref().is_ok_and(|file| *file.digest != **digest))
+    let Some(digest) = failed.filter(|digest| !file.as_ref().is_ok_and(|file| *file.digest == **digest))
     else {
         return file;
     };

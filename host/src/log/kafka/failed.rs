@@ -91,7 +91,10 @@ impl Fate {
             | Code::InvalidTopic => {
                 Self::Refused(format!("{error}: create the topic, or name the right one in pipeline.toml"))
             }
-            Code::OffsetMetadataTooLarge | Code::UnsupportedForMessageFormat | Code::UnsupportedFeature => {
+            Code::OffsetMetadataTooLarge => Self::Refused(format!(
+                "{error}: set the broker's `offset.metadata.max.bytes` to 4096, its default"
+            )),
+            Code::UnsupportedForMessageFormat | Code::UnsupportedFeature => {
                 Self::Refused(format!("{error}: Apache Kafka 3 or later is needed"))
             }
             _ => match error {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Header as NativeHeader, Message, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use rdkafka::util::IntoOpaque;
@@ -41,20 +42,28 @@ impl Topics {
         }
     }
 
-    /// Of those that have a committed offset.
-    pub(super) fn progress(&mut self, committed: &TopicPartitionList) -> BTreeMap<TopicPartition, Progress> {
-        let elements = committed.elements();
-        let of = elements.iter().filter_map(|element| match element.offset() {
-            Offset::Offset(offset) => {
-                let id =
-                    TopicPartition { topic: self.intern(element.topic()), partition: element.partition() };
-                Some((id, Progress { offset, metadata: element.metadata().to_string() }))
+    /// Of those that have a committed offset. An error says that it isn't known of one.
+    pub(super) fn progress(
+        &mut self,
+        committed: &TopicPartitionList,
+    ) -> Result<BTreeMap<TopicPartition, Progress>, KafkaError> {
+        let mut progress = BTreeMap::new();
+        for element in committed.elements() {
+            element.error()?;
+            match element.offset() {
+                Offset::Offset(offset) => {
+                    let topic = self.intern(element.topic());
+                    let id = TopicPartition { topic, partition: element.partition() };
+                    progress.insert(id, Progress { offset, metadata: element.metadata().to_string() });
+                }
+                Offset::Invalid
+                | Offset::Beginning
+                | Offset::End
+                | Offset::Stored
+                | Offset::OffsetTail(_) => {}
             }
-            Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => {
-                None
-            }
-        });
-        of.collect()
+        }
+        Ok(progress)
     }
 
     pub(super) fn partitions(&mut self, list: &TopicPartitionList) -> Vec<TopicPartition> {

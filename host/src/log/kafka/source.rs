@@ -152,7 +152,13 @@ impl Source {
             new.iter().filter(|id| !self.progress.contains_key(*id)).cloned().collect();
         if !unread.is_empty() {
             let committed = self.committed(self.list(&unread)?)?;
-            self.progress.extend(self.topics.progress(&committed));
+            let progress = self.topics.progress(&committed).map_err(|error| {
+                LogError::Unavailable(format!(
+                    "can't read the committed offsets of group `{}`: {error}",
+                    self.group
+                ))
+            })?;
+            self.progress.extend(progress);
         }
         let told = new.iter().filter_map(|id| self.progress.remove_entry(id)).collect();
         self.begun.extend(new);
@@ -204,7 +210,7 @@ impl log::Source for Source {
         }
         let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
         let mut wait = if polled.events.is_empty() { wait } else { Duration::ZERO };
-        let mut bytes = 0;
+        let mut bytes: usize = polled.events.iter().map(Event::bytes).sum();
         while polled.events.len() < max_events && bytes < BATCH_BYTES {
             // None comes at the end of the wait, and at once after a rebalance: so all events of one
             // call that precede a rebalance precede the loop's end, too.
@@ -247,7 +253,7 @@ impl log::Source for Source {
             Err(error) => {
                 // What is forgotten must be told, and now.
                 self.stash = mem::take(&mut polled.events);
-                self.held = Some(error);
+                self.held.get_or_insert(error);
             }
         }
         Ok(polled)
@@ -291,7 +297,7 @@ impl log::Source for Source {
         let committed = self.committed(assignment)?;
         self.stash.clear();
         self.begun.clear();
-        self.progress = self.topics.progress(&committed);
+        self.progress = self.topics.progress(&committed).map_err(unavailable)?;
         let mut target = TopicPartitionList::new();
         for element in committed.elements() {
             element.error().map_err(unavailable)?;
