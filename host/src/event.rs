@@ -99,6 +99,11 @@ pub fn moment(timestamp_ms: i64) -> Option<SystemTime> {
     Some(SystemTime::UNIX_EPOCH + Duration::from_millis(since_epoch))
 }
 
+/// A record's time, in milliseconds since the Unix epoch, by RFC 3339; none for what no calendar holds.
+pub(crate) fn rfc3339_millis(timestamp_ms: i64) -> Option<String> {
+    Some(humantime::format_rfc3339_millis(moment(timestamp_ms)?).to_string())
+}
+
 /// One consumed record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {

@@ -5,8 +5,7 @@ mod commands;
 pub(super) use commands::{command, of_handler};
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -17,18 +16,13 @@ use hyper::{Method, Request, StatusCode, Uri};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, Report, WrapErr, miette};
 use serde::Deserialize;
 
 use crate::config::plan::{Brokers, KafkaPlan, Plan, Secret};
-use crate::event::Event;
-use crate::log::LogError;
-use crate::log::kafka::{Cluster, ConnectError, Start, Tail};
+use crate::log::kafka::Cluster;
 use crate::text::{chain, one_line};
 
-/// How long no record may come before the broker counts as gone.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// For one request, from connecting to the end of the answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -157,74 +151,6 @@ impl Running {
         };
         Cluster::connect(&kafka, &plan.name).into_diagnostic()
     }
-}
-
-/// The brokers of the pipeline. Of an embedded one only the host that runs it knows the address: no other is asked.
-pub(super) async fn cluster(url: Option<&str>, plan: &Plan) -> miette::Result<Cluster> {
-    match &plan.kafka.brokers {
-        Brokers::Addresses(_) => Cluster::connect(&plan.kafka, &plan.name).into_diagnostic(),
-        Brokers::Embedded => Host::new(url, plan)?.running(plan).await?.cluster(plan),
-    }
-}
-
-/// The topics of the cluster, from `start` on.
-pub(super) fn tail(cluster: &Cluster, topics: &[Arc<str>], start: &Start) -> miette::Result<Tail> {
-    match cluster.tail(topics, start) {
-        Err(ConnectError::Unavailable(reason)) => Err(away(cluster, &reason)),
-        tail => tail.into_diagnostic(),
-    }
-}
-
-/// Sees every record that was there when the tail was made. Tells how many, on a terminal, while it reads.
-pub(super) fn read_to_the_end(
-    tail: &mut Tail,
-    cluster: &Cluster,
-    mut see: impl FnMut(Event),
-) -> miette::Result<u64> {
-    let spinner = ProgressBar::new_spinner().with_message("reading");
-    let (mut read, mut last_news) = (0, Instant::now());
-    while !tail.caught_up() {
-        let events = match tail.poll(10_000, Duration::from_millis(100)) {
-            Ok(events) => events,
-            Err(LogError::Unavailable(_)) => Vec::new(),
-            Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
-        };
-        if !events.is_empty() {
-            last_news = Instant::now();
-        } else if last_news.elapsed() > PATIENCE {
-            return Err(away(cluster, "the topics' ends can't be reached"));
-        }
-        read += events.len() as u64;
-        spinner.set_position(read);
-        events.into_iter().for_each(&mut see);
-    }
-    spinner.finish_and_clear();
-    Ok(read)
-}
-
-/// The next records, at most so many; none at the end.
-pub(super) fn batch(tail: &mut Tail, cluster: &Cluster, most: usize) -> miette::Result<Option<Vec<Event>>> {
-    let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        match tail.poll(most, Duration::from_millis(100)) {
-            Ok(events) if !events.is_empty() => return Ok(Some(events)),
-            Ok(_) if tail.caught_up() => return Ok(None),
-            Ok(_) | Err(LogError::Unavailable(_)) => {}
-            Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
-        }
-    }
-    Err(away(cluster, "the topic's end can't be reached"))
-}
-
-/// The cluster gives no answer.
-pub(super) fn away(cluster: &Cluster, reason: &str) -> miette::Report {
-    let help = if cluster.is_embedded() {
-        "it is the embedded one, and goes with its host: does `wasmill run` still run?"
-    } else {
-        "start it, or name another with --brokers host:port; TLS and logins stand under [kafka.properties] in \
-         pipeline.toml"
-    };
-    miette!(help = help, "no broker answers at {}: {reason}", cluster.bootstrap())
 }
 
 fn client() -> Client<HttpConnector, Full<Bytes>> {

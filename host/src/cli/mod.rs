@@ -11,6 +11,7 @@ macro_rules! tell {
     ($($line:tt)*) => { $crate::cli::tell(format_args!($($line)*)) };
 }
 
+mod broker;
 mod cargo;
 mod check;
 mod dev;

@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use crate::config::plan::Plan;
 use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
-use crate::event::{Event, header, moment};
+use crate::event::{Event, header, rfc3339_millis};
 use crate::log::kafka::Start;
 
-use super::host;
+use super::{broker, host};
 use crate::text::{count, one_line, readable};
 
 /// Prints every record with a key, over all topics of the pipeline, in the order of time.
@@ -43,13 +43,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
+    let cluster = broker::connect(args.url.as_deref(), plan)?;
     let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
-    let mut tail = host::tail(&cluster, &topics, &Start::Beginning)?;
+    let mut tail = broker::tail(&cluster, &topics, &Start::Beginning)?;
 
     let mut events = Vec::new();
-    let read = host::read_to_the_end(&mut tail, &cluster, |event| {
+    let read = broker::read_to_the_end(&mut tail, &cluster, |event| {
         if event.key.as_deref() == Some(args.key.as_bytes()) {
             events.push(event);
         }
@@ -122,7 +121,7 @@ fn hops(events: &[Event]) -> Vec<Hop> {
     ordered.sort_by_cached_key(|event| (event.timestamp_ms, depth(event), event.position.clone()));
 
     let hop = |event: &Event| Hop {
-        time: event.timestamp_ms.and_then(rfc3339),
+        time: event.timestamp_ms.and_then(rfc3339_millis),
         timestamp_ms: event.timestamp_ms,
         topic: event.position.topic.to_string(),
         partition: event.position.partition,
@@ -142,10 +141,6 @@ fn hops(events: &[Event]) -> Vec<Hop> {
 
 fn text(event: &Event, name: &str) -> Option<String> {
     Some(str::from_utf8(header(&event.headers, name)?).ok()?.to_string())
-}
-
-fn rfc3339(timestamp_ms: i64) -> Option<String> {
-    Some(humantime::format_rfc3339_millis(moment(timestamp_ms)?).to_string())
 }
 
 /// Headers are whatever the record's producer wrote.

@@ -5,19 +5,19 @@ use std::str;
 use miette::miette;
 use serde::Serialize;
 
-use crate::cli::host;
+use crate::cli::broker;
 use crate::event::headers::{
     ATTEMPTS, DIGEST, FAILURE_BACKTRACE, FAILURE_KIND, FAILURE_MESSAGE, FIRST_FAILED_MS, HANDLER,
     LAST_FAILED_MS, SOURCE,
 };
-use crate::event::{Event, Position, header, moment};
+use crate::event::{Event, Position, header};
 use crate::log::kafka::{Cluster, Start};
 
 /// The record at this very position.
 pub(in crate::cli) fn at(cluster: &Cluster, position: &Position) -> miette::Result<Event> {
     let topic = [position.topic.clone()];
-    let mut tail = host::tail(cluster, &topic, &Start::At(position.clone()))?;
-    let first = host::batch(&mut tail, cluster, 1)?.and_then(|mut records| records.pop());
+    let mut tail = broker::tail(cluster, &topic, &Start::At(position.clone()))?;
+    let first = broker::batch(&mut tail, cluster, 1)?.and_then(|mut records| records.pop());
     let record = first.filter(|event| event.position == *position);
     record.ok_or_else(|| {
         miette!(
@@ -46,7 +46,14 @@ pub(in crate::cli) struct Failed {
     pub(in crate::cli) last_failed_ms: Option<i64>,
 }
 
+/// The cause of records without one: others may write to the topic as well.
+pub(super) const UNKNOWN: &str = "unknown";
+
 impl Failed {
+    pub(in crate::cli) fn cause(&self) -> &str {
+        self.kind.as_deref().unwrap_or(UNKNOWN)
+    }
+
     pub(in crate::cli) fn of(letter: &Event) -> Self {
         let text = |name| Some(str::from_utf8(header(&letter.headers, name)?).ok()?.to_string());
         let number = |name| text(name)?.parse().ok();
@@ -62,9 +69,4 @@ impl Failed {
             last_failed_ms: number(LAST_FAILED_MS),
         }
     }
-}
-
-/// RFC 3339.
-pub(in crate::cli) fn time(ms: i64) -> Option<String> {
-    Some(humantime::format_rfc3339_millis(moment(ms)?).to_string())
 }

@@ -13,10 +13,9 @@ use serde::Serialize;
 
 use super::letter::Failed;
 use super::{CAUSES, settled, settled_topic, subscribers};
-use crate::cli::host;
+use crate::cli::{broker, host};
 use crate::config::plan::Plan;
 use crate::event::Event;
-use crate::log::kafka::Start;
 use crate::status::now_ms;
 use crate::text::{count, cut, one_line};
 
@@ -60,25 +59,21 @@ pub(super) struct Args {
 pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let subscribers = subscribers(plan, args.handler.as_deref())?;
     let topics: Vec<Arc<str>> = subscribers.iter().map(|of| of.dead_letter.clone()).collect();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
-    let now_ms = now_ms();
-    let start = match args.since {
-        Some(since) => Start::Time((now_ms - i64::try_from(since.as_millis()).unwrap_or(now_ms)).max(0)),
-        None => Start::Beginning,
+    let cluster = broker::connect(args.url.as_deref(), plan)?;
+    let gone = if args.all {
+        HashSet::new()
+    } else {
+        let marks: Vec<Arc<str>> = topics.iter().map(|topic| settled_topic(topic).into()).collect();
+        settled(&cluster, &marks)?
     };
-    let mut gone = HashSet::new();
-    for topic in topics.iter().filter(|_| !args.all) {
-        gone.extend(settled(&cluster, &settled_topic(topic).into())?);
-    }
-    let mut tail = host::tail(&cluster, &topics, &start)?;
+    let mut tail = broker::tail(&cluster, &topics, &broker::since(args.since))?;
     let mut groups = Groups::default();
-    host::read_to_the_end(&mut tail, &cluster, |letter| {
+    broker::read_to_the_end(&mut tail, &cluster, |letter| {
         if !gone.contains(&letter.position.to_string()) {
             groups.add(&letter, args.cause.as_deref());
         }
     })?;
-    let listed = Listed { groups: groups.0.into_values().collect(), now_ms };
+    let listed = Listed { groups: groups.0.into_values().collect(), now_ms: now_ms() };
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&listed).into_diagnostic()?);
     } else {
@@ -115,8 +110,7 @@ struct Groups(BTreeMap<(String, String), Group>);
 impl Groups {
     fn add(&mut self, letter: &Event, cause: Option<&str>) {
         let failed = Failed::of(letter);
-        // Others may write to the topic as well.
-        let kind = failed.kind.unwrap_or_else(|| "unknown".into());
+        let kind = failed.cause().to_string();
         if cause.is_some_and(|cause| cause != kind) {
             return;
         }

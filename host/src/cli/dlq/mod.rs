@@ -12,10 +12,10 @@ use std::sync::Arc;
 use clap::Subcommand;
 use miette::miette;
 
-use super::host;
+use super::broker;
 use super::pipeline::Pipeline;
 use crate::config::plan::Plan;
-use crate::log::kafka::{Cluster, ConnectError, Start};
+use crate::log::kafka::{Cluster, Start};
 
 /// Looks at dead letters, the events that failed for good, and puts them back.
 ///
@@ -45,8 +45,8 @@ pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
     }
 }
 
-/// What the header of a failure says; the last one of records that have none.
-const CAUSES: [&str; 7] = ["retry", "reject", "trap", "timeout", "memory", "contract", "unknown"];
+/// What [`Failed::cause`](letter::Failed::cause) can be.
+const CAUSES: [&str; 7] = ["retry", "reject", "trap", "timeout", "memory", "contract", letter::UNKNOWN];
 
 /// Whose dead letters.
 #[derive(Clone, Copy)]
@@ -83,16 +83,13 @@ fn settled_topic(dead_letter: &str) -> String {
     format!("{dead_letter}.settled")
 }
 
-/// The positions of the dead letters that were put back or discarded.
-fn settled(cluster: &Cluster, topic: &Arc<str>) -> miette::Result<HashSet<String>> {
+/// The positions of the dead letters that were put back or discarded, by what is noted in these topics.
+fn settled(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<HashSet<String>> {
     let mut positions = HashSet::new();
-    let there = cluster.existing(std::slice::from_ref(topic)).map_err(|error| match error {
-        ConnectError::Unavailable(reason) => host::away(cluster, &reason),
-        error => miette!("{error}"),
-    })?;
+    let there = cluster.existing(topics).map_err(|error| broker::refused(cluster, error))?;
     if !there.is_empty() {
-        let mut tail = host::tail(cluster, &there, &Start::Beginning)?;
-        host::read_to_the_end(&mut tail, cluster, |mark| {
+        let mut tail = broker::tail(cluster, &there, &Start::Beginning)?;
+        broker::read_to_the_end(&mut tail, cluster, |mark| {
             positions.extend(mark.key.map(|key| String::from_utf8_lossy(&key).into_owned()));
         })?;
     }

@@ -18,11 +18,11 @@ use serde_json::json;
 
 use super::letter::Failed;
 use super::{CAUSES, Subscriber, settled_topic, subscribers};
-use crate::cli::host;
+use crate::cli::{broker, host};
 use crate::config::plan::{Plan, TopicPlan};
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
 use crate::event::{Event, Header, Position, Record, header};
-use crate::log::kafka::{Cluster, Committer, ConnectError, Membership, Start};
+use crate::log::kafka::{Cluster, Committer, Membership};
 use crate::log::{Commit, CommitError, Committer as _};
 use crate::shard::original;
 use crate::status::now_ms;
@@ -145,22 +145,18 @@ fn settle(
     act: &Act<'_>,
     rate: Option<u32>,
 ) -> miette::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let cluster = runtime.block_on(host::cluster(wanted.url.as_deref(), plan))?;
+    let cluster = broker::connect(wanted.url.as_deref(), plan)?;
     let marks: Arc<str> = settled_topic(subscriber.dead_letter).into();
-    let away = |error| match error {
-        ConnectError::Unavailable(reason) => host::away(&cluster, &reason),
-        error => miette!("{error}"),
-    };
+    let refused = |error| broker::refused(&cluster, error);
     let committer = if wanted.dry_run {
         None
     } else {
         let letters = plan.topics.iter().find(|topic| topic.name == *subscriber.dead_letter);
         let replication = letters.map_or(-1, |topic| topic.replication);
         let topic = TopicPlan { name: marks.clone(), partitions: 1, replication, dead_letters: true };
-        cluster.ensure_topics(&[topic]).map_err(away)?;
+        cluster.ensure_topics(&[topic]).map_err(refused)?;
         // Before the marks are read: whoever did the same before this can add no more.
-        Some(cluster.only_committer(&marks).map_err(away)?)
+        Some(cluster.only_committer(&marks).map_err(refused)?)
     };
     let mut settling = Settling {
         cluster: &cluster,
@@ -172,15 +168,12 @@ fn settle(
         report: Report::default(),
     };
     settling.read_marks()?;
-    let start = match wanted.since {
-        Some(since) => Start::Time(now_ms().saturating_sub_unsigned(since.as_millis() as u64).max(0)),
-        None => Start::Beginning,
-    };
-    let mut tail = host::tail(&cluster, std::slice::from_ref(subscriber.dead_letter), &start)?;
+    let start = broker::since(wanted.since);
+    let mut tail = broker::tail(&cluster, std::slice::from_ref(subscriber.dead_letter), &start)?;
     let bar = ProgressBar::new_spinner().with_message("settled");
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     let batch = rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
-    while let Some(letters) = host::batch(&mut tail, &cluster, batch)? {
+    while let Some(letters) = broker::batch(&mut tail, &cluster, batch)? {
         let chosen: Vec<Event> =
             letters.into_iter().filter(|letter| wanted.takes(letter)).take(left).collect();
         let (begun, before) = (Instant::now(), settling.report.settled);
@@ -211,8 +204,7 @@ fn settle(
 
 impl Wanted {
     fn takes(&self, letter: &Event) -> bool {
-        let kind = Failed::of(letter).kind.unwrap_or_else(|| "unknown".into());
-        self.cause.as_ref().is_none_or(|cause| kind == *cause)
+        self.cause.as_ref().is_none_or(|cause| Failed::of(letter).cause() == cause)
             && self.key.as_ref().is_none_or(|key| letter.key.as_deref() == Some(key.as_bytes()))
             && (self.at.is_empty() || self.at.contains(&letter.position))
     }
@@ -246,7 +238,7 @@ struct Settling<'a> {
 
 impl Settling<'_> {
     fn read_marks(&mut self) -> miette::Result<()> {
-        self.settled = super::settled(self.cluster, &self.marks)?;
+        self.settled = super::settled(self.cluster, std::slice::from_ref(&self.marks))?;
         Ok(())
     }
 

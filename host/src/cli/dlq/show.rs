@@ -10,10 +10,10 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::letter::{self, Failed, time};
-use crate::cli::host;
+use super::letter::{self, Failed};
+use crate::cli::{broker, host};
 use crate::config::plan::Plan;
-use crate::event::{Event, Position};
+use crate::event::{Event, Position, rfc3339_millis};
 use crate::shard::original;
 use crate::text::{one_line, readable, short};
 
@@ -38,8 +38,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
+    let cluster = broker::connect(args.url.as_deref(), plan)?;
     let letter = Letter::of(&letter::at(&cluster, &args.position)?);
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&letter).into_diagnostic()?);
@@ -120,9 +119,9 @@ impl fmt::Display for Letter {
         line("cause", text(&failed.kind))?;
         line("message", failed.message.as_deref().map(readable))?;
         line("attempts", failed.attempts.map(|attempts| attempts.to_string()))?;
-        line("failed", failed.last_failed_ms.and_then(time))?;
+        line("failed", failed.last_failed_ms.and_then(rfc3339_millis))?;
         let first = failed.first_failed_ms.filter(|first| Some(*first) != failed.last_failed_ms);
-        line("at first", first.and_then(time))?;
+        line("at first", first.and_then(rfc3339_millis))?;
         line("source", text(&failed.source))?;
         line("backtrace", failed.backtrace.as_deref().map(readable))?;
         line("key", Some(key.as_ref().map_or_else(|| "none".into(), |key| one_line(&key.to_string()))))?;

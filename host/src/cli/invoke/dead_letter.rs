@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use miette::{IntoDiagnostic, miette};
+use miette::miette;
 
 use super::{Args, find, handle, report};
+use crate::cli::broker;
 use crate::cli::dlq::letter::{self, Failed};
-use crate::cli::host;
 use crate::config::Loaded;
 use crate::config::plan::{HandlerPlan, Plan};
 use crate::event::Position;
@@ -17,8 +17,7 @@ use crate::text::{one_line, short};
 
 pub(super) fn run(loaded: &Loaded, position: &Position, args: &Args) -> miette::Result<ExitCode> {
     let plan = &loaded.plan;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
-    let cluster = runtime.block_on(host::cluster(args.url.as_deref(), plan))?;
+    let cluster = broker::connect(args.url.as_deref(), plan)?;
     let letter = letter::at(&cluster, position)?;
     let failed = Failed::of(&letter);
     let Some((event, name)) = original(&letter).zip(args.handler.clone().or(failed.handler.clone())) else {
@@ -41,8 +40,7 @@ pub(super) fn run(loaded: &Loaded, position: &Position, args: &Args) -> miette::
     let attempts = [failed.attempts.unwrap_or(1)];
     let events = [event];
     let (outcomes, usage) = handle(handler, component, &loaded.places, &events, &attempts, 1)?;
-    let kind = failed.kind.unwrap_or_else(|| "unknown".into());
-    tell!("it failed by: {}: {}", one_line(&kind), one_line(&failed.message.unwrap_or_default()));
+    tell!("it failed by: {}: {}", one_line(failed.cause()), one_line(&failed.message.unwrap_or_default()));
     report(handler, &events, &outcomes, usage, args.json)
 }
 

@@ -25,6 +25,7 @@ use crate::config::plan::{Plan, ResourcePlan};
 use crate::log::LogError;
 use crate::log::kafka::{Cluster, Start, Tail};
 
+use super::broker;
 use super::host::{self, Host};
 use journeys::Journeys;
 use post::{Answer, Posting};
@@ -93,7 +94,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
     let cluster = runtime.block_on(host.running(plan))?.cluster(plan)?;
-    let mut tail = host::tail(&cluster, &topics, &Start::End)?;
+    let mut tail = broker::tail(&cluster, &topics, &Start::End)?;
     reach_the_end(&mut tail, &cluster)?;
 
     let (answers, answered) = mpsc::channel(1024);
@@ -115,7 +116,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
         follow(&mut tail, answered, &mut journeys, &args)
     })?;
 
-    let gone = gone.map(|reason| host::away(&cluster, &reason));
+    let gone = gone.map(|reason| broker::away(&cluster, &reason));
     let report = Report::new(&journeys, seed, start.elapsed(), gone.as_ref().map(ToString::to_string));
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
@@ -190,7 +191,7 @@ fn reach_the_end(tail: &mut Tail, cluster: &Cluster) -> miette::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     while !tail.caught_up() {
         if Instant::now() > deadline {
-            return Err(host::away(cluster, "the topics' ends can't be reached"));
+            return Err(broker::away(cluster, "the topics' ends can't be reached"));
         }
         match tail.poll(10_000, Duration::from_millis(100)) {
             Ok(_) | Err(LogError::Unavailable(_)) => {}
