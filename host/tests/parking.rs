@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::time::Duration;
 
+use common::built_guest;
 use common::host::{Host, Pipeline, subscriber, until, wasmill};
 use common::kafka::Broker;
-use common::orders::{cluster, read, text};
-use common::{DEADLINE, built_guest};
+use common::orders::{publish, read, text};
 use serde_json::Value;
+use wasmill::event::Event;
 use wasmill::event::headers::{ATTEMPTS, FAILURE_KIND, SOURCE};
-use wasmill::event::{Event, Record};
-use wasmill::log::Publish as _;
 
 const PIPELINE: &str = r#"
 name = "parking"
@@ -44,7 +43,7 @@ fn a_parked_key_waits_all_others_go_on_and_a_kill_amid_that_loses_and_repeats_no
     let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
     host.ready();
     let mut placed: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    publish(&kafka.address, 0..ROUNDS, &mut placed);
+    place(&kafka.address, 0..ROUNDS, &mut placed);
 
     // While two keys wait, everything of the others is through.
     let fine = (KEYS - STUCK.len() as u32) * ROUNDS;
@@ -71,7 +70,7 @@ fn a_parked_key_waits_all_others_go_on_and_a_kill_amid_that_loses_and_repeats_no
     host.sigkill();
     let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
     host.ready();
-    publish(&kafka.address, ROUNDS..2 * ROUNDS, &mut placed);
+    place(&kafka.address, ROUNDS..2 * ROUNDS, &mut placed);
     let all = 2 * KEYS * ROUNDS - STUCK.len() as u32;
     until(Duration::from_secs(60), || outputs().len() as u32 >= all)
         .unwrap_or_else(|()| panic!("{} of {all}\n{}", outputs().len(), host.log()));
@@ -102,23 +101,17 @@ fn a_parked_key_waits_all_others_go_on_and_a_kill_amid_that_loses_and_repeats_no
     assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
 }
 
-fn publish(brokers: &str, rounds: std::ops::Range<u32>, placed: &mut BTreeMap<String, Vec<String>>) {
-    let publisher = cluster(brokers).publisher(DEADLINE).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+fn place(brokers: &str, rounds: std::ops::Range<u32>, placed: &mut BTreeMap<String, Vec<String>>) {
+    let mut records = Vec::new();
     for round in rounds {
         for key in (0..KEYS).map(|key| format!("k{key}")) {
             let payload =
                 if round == 1 && STUCK.contains(&&*key) { "retry".into() } else { format!("{key}: {round}") };
             placed.entry(key.clone()).or_default().push(payload.clone());
-            let record = Record {
-                topic: "in".into(),
-                key: Some(key.into()),
-                payload: Some(payload.into()),
-                headers: vec![],
-            };
-            runtime.block_on(publisher.publish(record, DEADLINE)).unwrap();
+            records.push((key, payload));
         }
     }
+    publish(brokers, "in", records);
 }
 
 fn parked(pipeline: &Pipeline, host: &Host, brokers: &str) -> Value {

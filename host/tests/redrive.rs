@@ -11,12 +11,11 @@ use std::time::Duration;
 
 use common::host::{Host, Pipeline, until, wasmill};
 use common::kafka::Broker;
-use common::orders::{cluster, read, text};
+use common::orders::{publish, read, text};
 use common::{DEADLINE, built_guest, rename_over};
 use serde_json::Value;
 use wasmill::event::headers::{HANDLER, REDRIVE_FOR, REDRIVE_OF};
-use wasmill::event::{Event, Record, header};
-use wasmill::log::Publish as _;
+use wasmill::event::{Event, header};
 
 const PIPELINE: &str = r#"
 name = "redrive"
@@ -63,7 +62,11 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     let letters = |args: &[&str]| -> u64 {
         settled(args)["groups"].as_array().unwrap().iter().map(|group| group["count"].as_u64().unwrap()).sum()
     };
-    publish(&kafka.address);
+    let record = |n| {
+        let payload = if n < BAD { "reject".into() } else { format!("fine {n}") };
+        (format!("k{}", n % 7), payload)
+    };
+    publish(&kafka.address, "in", (0..FINE + BAD).map(record));
     until(DEADLINE, || {
         read(&kafka.address, "fate.dlq").len() == BAD && of_other(&kafka.address) == FINE + BAD
     })
@@ -106,22 +109,6 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     assert_eq!((letters(&["ls"]), letters(&["ls", "--all"])), (0, BAD as u64 + 2));
     let (status, _) = host.stop("TERM");
     assert!(status.success(), "{status}");
-}
-
-fn publish(brokers: &str) {
-    let publisher = cluster(brokers).publisher(DEADLINE).unwrap();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    for n in 0..FINE + BAD {
-        let payload = if n < BAD { "reject".into() } else { format!("fine {n}") };
-        let key = format!("k{}", n % 7);
-        let record = Record {
-            topic: "in".into(),
-            key: Some(key.into()),
-            payload: Some(payload.into()),
-            headers: vec![],
-        };
-        runtime.block_on(publisher.publish(record, DEADLINE)).unwrap();
-    }
 }
 
 fn put_back(brokers: &str) -> Vec<Event> {

@@ -48,7 +48,7 @@ pub trait Source {
 pub struct Polled {
     pub events: Vec<Event>,
     /// Partitions that this member no longer owns, or owns anew: whatever the shard holds of them must
-    /// be forgotten before it looks at `events`.
+    /// be forgotten before it looks at `events`. None of them is paused any more.
     pub forgotten: Vec<TopicPartition>,
     /// What was committed of partitions whose first events since their assignment, or since a rewind, come now.
     pub progress: BTreeMap<TopicPartition, Progress>,

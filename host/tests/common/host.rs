@@ -118,6 +118,11 @@ impl Host {
         .unwrap_or_else(|()| panic!("not ready:\n{}", self.log()));
     }
 
+    /// A signal to it, which ends it or not.
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
     pub(crate) fn sigkill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();

@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// The bootstrap address of the broker that the tests of this process share. The first call starts it, which
 /// takes some seconds. A broker that can't be had fails the test.
@@ -37,6 +38,12 @@ impl Broker {
         Self::start(port, &["--with-stdin".as_ref(), "--data".as_ref(), data])
     }
 
+    /// The same, and with these lines in its configuration.
+    pub(crate) fn start_with_properties(data: &Path, port: u16, properties: &Path) -> Self {
+        let options = ["--with-stdin".as_ref(), "--data".as_ref(), data, "--properties".as_ref(), properties];
+        Self::start(port, &options)
+    }
+
     /// With these lines in its configuration, and this SCRAM user (`NAME:PASSWORD`).
     pub(crate) fn start_secured(port: u16, properties: &Path, user: &str) -> Self {
         let options = ["--temporary", "--user", user, "--properties"].map(Path::new);
@@ -63,9 +70,21 @@ impl Broker {
 
     /// A signal to the broker's process: `STOP` turns it into a black hole, `CONT` back.
     pub(crate) fn signal(&self, name: &str) {
+        assert!(self.signalled(name), "the broker's process is gone");
+    }
+
+    fn signalled(&self, name: &str) -> bool {
         let script = self.script.id().to_string();
         let sent = Command::new("pkill").args([&format!("-{name}"), "-P", &script, "java"]).status();
-        assert!(sent.expect("pkill (procps) is there").success(), "the broker's process is gone");
+        sent.expect("pkill (procps) is there").success()
+    }
+
+    /// As SIGTERM does: in good order. Returns when it is gone.
+    pub(crate) fn stop(self) {
+        self.signal("TERM");
+        while self.signalled("0") {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// As SIGKILL does; returns when it is gone.

@@ -1,8 +1,8 @@
 //! Orders under load: customers who place numbered ones, and what must be found in the topics at the end.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +28,17 @@ pub(crate) fn cluster(brokers: &str) -> Cluster {
         instance: "test".into(),
     };
     Cluster::connect(&plan, "test").unwrap()
+}
+
+/// Publishes these keys and payloads, in this order.
+pub(crate) fn publish(brokers: &str, topic: &str, records: impl IntoIterator<Item = (String, String)>) {
+    let publisher = cluster(brokers).publisher(Duration::from_secs(30)).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for (key, payload) in records {
+        let (key, payload) = (Some(key.into()), Some(payload.into()));
+        let record = Record { topic: topic.into(), key, payload, headers: vec![] };
+        runtime.block_on(publisher.publish(record, Duration::from_secs(30))).unwrap();
+    }
 }
 
 /// Shows everything committed in a topic, now, to `see`.
@@ -57,35 +68,47 @@ pub(crate) const KEYS: u64 = 60;
 const AT_ONCE: u64 = 5;
 /// Orders that the broker has not acknowledged yet, at most.
 const UNDER_WAY: usize = 5_000;
+/// With a broker that is restarted while the machine is busy.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Places orders until it is told to stop: order `n` of a key says so in `placed_at_us`.
 pub(crate) struct Customers {
     stop: Arc<AtomicBool>,
-    placed: thread::JoinHandle<BTreeMap<String, u64>>,
+    /// How many of each key; those too that the broker has yet to acknowledge.
+    placed: Arc<Mutex<BTreeMap<String, u64>>>,
+    placing: thread::JoinHandle<()>,
 }
 
 impl Customers {
     /// A steady stream, since bursts would hide how long the host takes between two of its commits.
     pub(crate) fn start(brokers: &str, per_second: u64) -> Self {
         let (stop, brokers) = (Arc::new(AtomicBool::new(false)), brokers.to_string());
-        let stopped = stop.clone();
-        let placed = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
-            runtime.block_on(place(&brokers, per_second, &stopped))
+        let placed = Arc::<Mutex<BTreeMap<_, _>>>::default();
+        let placing = thread::spawn({
+            let (stopped, placed) = (stop.clone(), placed.clone());
+            move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+                runtime.block_on(place(&brokers, per_second, &stopped, &placed));
+            }
         });
-        Self { stop, placed }
+        Self { stop, placed, placing }
+    }
+
+    /// How many orders of each key were placed until now.
+    pub(crate) fn placed(&self) -> BTreeMap<String, u64> {
+        self.placed.lock().unwrap().clone()
     }
 
     /// How many orders of each key there are in the topic now.
     pub(crate) fn stop(self) -> BTreeMap<String, u64> {
         self.stop.store(true, Ordering::Relaxed);
-        self.placed.join().unwrap()
+        self.placing.join().unwrap();
+        Arc::into_inner(self.placed).unwrap().into_inner().unwrap()
     }
 }
 
-async fn place(brokers: &str, per_second: u64, stopped: &AtomicBool) -> BTreeMap<String, u64> {
-    let publisher = Arc::new(cluster(brokers).publisher(Duration::from_secs(30)).unwrap());
-    let mut placed = BTreeMap::new();
+async fn place(brokers: &str, per_second: u64, stopped: &AtomicBool, placed: &Mutex<BTreeMap<String, u64>>) {
+    let publisher = Arc::new(cluster(brokers).publisher(PATIENCE).unwrap());
     let mut keys = (0..KEYS).cycle();
     // They are polled first in the order in which they were spawned, which keeps the order of each key.
     let mut under_way = JoinSet::new();
@@ -93,9 +116,9 @@ async fn place(brokers: &str, per_second: u64, stopped: &AtomicBool) -> BTreeMap
     while !stopped.load(Ordering::Relaxed) {
         pace.tick().await;
         for key in keys.by_ref().take(AT_ONCE as usize) {
-            let record = numbered(key, &mut placed);
+            let record = numbered(key, &mut placed.lock().unwrap());
             let publisher = publisher.clone();
-            under_way.spawn(async move { publisher.publish(record, Duration::from_secs(30)).await });
+            under_way.spawn(async move { publisher.publish(record, PATIENCE).await });
         }
         while under_way.len() > UNDER_WAY {
             under_way.join_next().await.unwrap().unwrap().unwrap();
@@ -107,7 +130,6 @@ async fn place(brokers: &str, per_second: u64, stopped: &AtomicBool) -> BTreeMap
     while let Some(acknowledged) = under_way.join_next().await {
         acknowledged.unwrap().unwrap();
     }
-    placed
 }
 
 /// The next order of a key.
@@ -157,8 +179,13 @@ pub(crate) fn numbers(brokers: &str, topic: &str) -> BTreeMap<String, Vec<u64>> 
 
 pub(crate) fn note_number(numbers: &mut BTreeMap<String, Vec<u64>>, event: &Event) {
     let key = String::from_utf8(event.key.as_ref().unwrap().to_vec()).unwrap();
+    numbers.entry(key).or_default().push(number(event));
+}
+
+/// Which one of its key's orders it is, or was made from.
+pub(crate) fn number(event: &Event) -> u64 {
     let payload: Value = serde_json::from_slice(event.payload.as_ref().unwrap()).unwrap();
-    numbers.entry(key).or_default().push(payload["placed_at_us"].as_u64().unwrap());
+    payload["placed_at_us"].as_u64().unwrap()
 }
 
 fn first_difference(are: &[u64], should: &[u64]) -> String {

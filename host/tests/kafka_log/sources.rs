@@ -144,6 +144,32 @@ fn paused_partitions_wait_and_a_rewind_resumes_them() {
 }
 
 #[test]
+fn a_partition_that_comes_back_after_a_rebalance_is_not_paused_any_more() {
+    let t = Topics::new(kafka::broker(), 1);
+    let (_c1, mut first) = t.shard(&t.cluster("a"), 0);
+    publish(&t.cluster("a"), &[record(&t.input, 0)]);
+    poll_until(&mut first, 1);
+    first.pause(&[TopicPartition { topic: t.input.clone(), partition: 0 }]).expect("a pause");
+
+    // Another member makes all partitions be given away anew.
+    let (_c2, mut second) = t.shard(&t.cluster("b"), 0);
+    let mut events = 0;
+    wait_for("a rebalance", || {
+        let polled = first.poll(10, Duration::from_millis(50)).expect("a poll");
+        events +=
+            polled.events.len() + second.poll(10, Duration::from_millis(50)).expect("a poll").events.len();
+        !polled.forgotten.is_empty()
+    });
+    // Nothing was committed, so whoever has the partition by now gets its event.
+    wait_for("the event", || {
+        for source in [&mut first, &mut second] {
+            events += source.poll(10, Duration::from_millis(50)).expect("a poll").events.len();
+        }
+        events > 0
+    });
+}
+
+#[test]
 fn offsets_that_a_transaction_holds_for_long_are_told_with_a_remedy() {
     let t = Topics::new(kafka::broker(), 1);
     let cluster = t.cluster("one");

@@ -69,10 +69,12 @@ impl Fate {
             | Code::RebalanceInProgress
             | Code::AssignmentLost => Self::Moved,
             Code::MessageSizeTooLarge | Code::InvalidMessageSize => Self::TooLarge,
-            Code::InvalidRecord
-            | Code::InvalidDifferentRecord
-            | Code::InvalidTimestamp
-            | Code::PolicyViolation => Self::Unpublishable,
+            Code::InvalidRecord | Code::InvalidDifferentRecord | Code::PolicyViolation => Self::Unpublishable,
+            // Every record is stamped when it is published, so it is no record's fault (KIP-937).
+            Code::InvalidTimestamp => Self::Refused(format!(
+                "{error}: set this machine's clock, or the topic's `message.timestamp.after.max.ms` and \
+                 `message.timestamp.before.max.ms`"
+            )),
             Code::TopicAuthorizationFailed => Self::Refused(format!(
                 "{error}: grant this client Write and Describe on the topics of `publish`"
             )),

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::context::{Context, Voice};
 use super::record::Topics;
@@ -77,6 +77,11 @@ impl ConsumerContext for Context<Group> {
     fn post_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         match rebalance {
             Rebalance::Assign(partitions) => {
+                // librdkafka keeps a pause over the rebalance, and whoever asked for it has forgotten it.
+                if let Err(error) = consumer.resume(partitions) {
+                    let client = self.voice.name();
+                    warn!(target: "wasmill::kafka", client, "can't resume what was assigned: {error}");
+                }
                 let generation = consumer.group_metadata().map(Arc::new);
                 let mut state = self.own.state();
                 state.generation = generation;

@@ -1,0 +1,66 @@
+/* Loaded into a host (LD_PRELOAD), so that the system fails it on demand: without privileges no test can fill a disk or
+ * set the clock of one process. What it does stands in a file that the test writes and the host has mapped. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+/* As preload.rs writes it. */
+struct faults {
+    volatile int64_t clock_ahead_s;
+    volatile int64_t disk_full;
+};
+
+static struct faults none;
+static struct faults *faults = &none;
+
+__attribute__((constructor)) static void map_faults(void) {
+    const char *path = getenv("FAULTS_FILE");
+    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    if (fd < 0) return;
+    void *mapped = mmap(NULL, sizeof *faults, PROT_READ, MAP_SHARED, fd, 0);
+    close(fd);
+    if (mapped != MAP_FAILED) faults = mapped;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int result = (int)syscall(SYS_clock_gettime, clock, now);
+    if (result == 0 && clock == CLOCK_REALTIME) now->tv_sec += faults->clock_ahead_s;
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    int result = (int)syscall(SYS_gettimeofday, now, zone);
+    if (result == 0) now->tv_sec += faults->clock_ahead_s;
+    return result;
+}
+
+time_t time(time_t *into) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (into) *into = now.tv_sec;
+    return now.tv_sec;
+}
+
+/* A full disk refuses what is written, not the names of new files. */
+ssize_t write(int fd, const void *bytes, size_t length) {
+    if (faults->disk_full) {
+        char link[32], path[4096];
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t n = readlink(link, path, sizeof path - 1);
+        path[n > 0 ? n : 0] = 0;
+        if (strstr(path, "/outbox/")) {
+            errno = ENOSPC;
+            return -1;
+        }
+    }
+    return syscall(SYS_write, fd, bytes, length);
+}
