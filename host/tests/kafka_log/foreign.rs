@@ -8,7 +8,7 @@ use rdkafka::bindings::{self as native, rd_kafka_vtype_t as vtype};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::IsError;
-use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList, config::FromClientConfig};
 
 use crate::common::DEADLINE;
@@ -31,15 +31,32 @@ pub(super) fn partitions(broker: &str, topic: &str) -> usize {
     metadata.topics()[0].partitions().len()
 }
 
-/// An open transaction that has moved a group's offset.
+/// An open transaction.
 pub(super) struct Held(BaseProducer);
 
 impl Held {
     pub(super) fn abort(self) {
         self.0.abort_transaction(DEADLINE).expect("an answer");
     }
+
+    pub(super) fn commit(self) {
+        self.0.commit_transaction(DEADLINE).expect("an answer");
+    }
 }
 
+/// One that has written a record.
+pub(super) fn hold_record(broker: &str, topic: &str) -> Held {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", broker).set("transactional.id", format!("writes-{topic}"));
+    let producer: BaseProducer = config.create().expect("a producer");
+    producer.init_transactions(DEADLINE).expect("a start");
+    producer.begin_transaction().expect("a transaction");
+    producer.send(BaseRecord::<[u8], [u8]>::to(topic).payload(b"held")).map_err(|(e, _)| e).expect("a place");
+    producer.flush(DEADLINE).expect("an acknowledgement");
+    Held(producer)
+}
+
+/// One that has moved a group's offset.
 pub(super) fn hold_offsets(broker: &str, group: &str, topic: &str) -> Held {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", broker);

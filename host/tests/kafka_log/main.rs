@@ -7,6 +7,7 @@ mod clusters;
 mod embedded;
 mod foreign;
 mod sources;
+mod tails;
 mod transactions;
 
 use std::collections::BTreeMap;

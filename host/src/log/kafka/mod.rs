@@ -16,6 +16,7 @@ mod failed;
 mod fencing;
 mod group;
 mod native;
+mod offsets;
 mod properties;
 mod publisher;
 mod record;
@@ -23,6 +24,8 @@ mod source;
 mod tail;
 mod token;
 
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,12 +34,15 @@ use thiserror::Error;
 
 pub use committer::Committer;
 pub use group::Membership;
+pub use offsets::End;
 pub use properties::{PropertyFault, property_faults};
 pub use publisher::Publisher;
 pub use source::Source;
 pub use tail::{Start, Tail};
 
 use crate::config::plan::{Brokers, KafkaPlan, TopicPlan};
+use crate::event::TopicPartition;
+use crate::log::Progress;
 use client::Base;
 use closing::Closing;
 use context::Plain;
@@ -158,6 +164,39 @@ impl Cluster {
     /// Follows all partitions of `topics`, outside any group.
     pub fn tail(&self, topics: &[Arc<str>], start: &Start) -> Result<Tail, ConnectError> {
         Tail::new(&self.base, topics, start)
+    }
+
+    /// Reads these offsets of these partitions, and nothing else.
+    pub fn tail_within(&self, ranges: &BTreeMap<TopicPartition, Range<i64>>) -> Result<Tail, ConnectError> {
+        Tail::within(&self.base, ranges)
+    }
+
+    /// From the first offset of each partition of `topics` to its end.
+    pub fn extents(
+        &self,
+        topics: &[Arc<str>],
+        end: End,
+    ) -> Result<BTreeMap<TopicPartition, Range<i64>>, ConnectError> {
+        offsets::extents(&self.base, topics, end)
+    }
+
+    /// The first record of each partition at or after this time, in milliseconds since the epoch; none of a partition
+    /// without such a record. The embedded broker knows of no times, and has none.
+    pub fn since(
+        &self,
+        partitions: impl Iterator<Item = TopicPartition>,
+        timestamp_ms: i64,
+    ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
+        offsets::since(&self.base, partitions, timestamp_ms)
+    }
+
+    /// What the group has committed of these partitions, without joining it.
+    pub fn progress(
+        &self,
+        group: &str,
+        partitions: impl Iterator<Item = TopicPartition>,
+    ) -> Result<BTreeMap<TopicPartition, Progress>, ConnectError> {
+        offsets::progress(&self.base, group, partitions)
     }
 
     /// Asks whether a broker answers, again and again by one connection.

@@ -95,8 +95,8 @@ pub(super) fn set_token<C: ClientContext>(client: &Client<C>, token: &OAuthToken
 
 pub(super) enum Next {
     Event(Event),
-    /// The end of this partition, for now.
-    End(TopicPartition),
+    /// The end of this partition, for now, and its offset.
+    End(TopicPartition, i64),
     Nothing,
     Failed(RDKafkaErrorCode),
 }
@@ -132,7 +132,7 @@ pub(super) fn next<C: ConsumerContext>(
                 })
             }
         }
-        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Next::End(partition(topics)),
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => Next::End(partition(topics), fields.offset),
         code => Next::Failed(code.into()),
     };
     // SAFETY: not used after this; everything was copied.

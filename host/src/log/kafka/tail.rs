@@ -1,10 +1,11 @@
 //! Following topics from some point on, outside any group: for views, `trace`, `simulate` and tests.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{Offset, TopicPartitionList};
@@ -13,7 +14,7 @@ use super::client::{self, Base};
 use super::closing::Closing;
 use super::context::Plain;
 use super::native::{self, Next};
-use super::record::Topics;
+use super::record::{self, Topics};
 use super::source::BATCH_BYTES;
 use super::token::Renewal;
 use super::{CALL, ConnectError};
@@ -41,20 +42,14 @@ pub struct Tail {
     followed: Vec<(Arc<str>, i32)>,
     /// Partitions whose end was not reached yet.
     behind: HashSet<TopicPartition>,
+    /// Of those that are read up to an offset and no further; a partition that is not among them has the end that it
+    /// has when the tail gets there.
+    ends: HashMap<TopicPartition, i64>,
 }
 
 impl Tail {
     pub(super) fn new(base: &Base, topics: &[Arc<str>], start: &Start) -> Result<Self, ConnectError> {
-        // Only a name: without a subscription nothing joins a group, and nothing is committed.
-        let mut config = base.consumer("wasmill.tail");
-        config.set("enable.partition.eof", "true");
-        // What librdkafka logs would go to stderr past our callback, since `native::next` polls without it.
-        config.set_log_level(RDKafkaLogLevel::Emerg);
-        let consumer: Closing<BaseConsumer<Plain>> =
-            Closing::new(client::create(&config, Plain::new("tail"))?);
-        let mut renewal = Renewal::new(&config);
-        renewal.renew(consumer.client()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
-
+        let (consumer, renewal) = reader(base, &[])?;
         let mut behind = HashSet::new();
         let mut followed = Vec::new();
         for topic in topics {
@@ -71,7 +66,33 @@ impl Tail {
         }
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
-        Ok(Self { consumer, topics: Topics::default(), renewal, followed, behind })
+        let topics = Topics::default();
+        Ok(Self { consumer, topics, renewal, followed, behind, ends: HashMap::new() })
+    }
+
+    /// Reads these offsets of these partitions, and nothing else.
+    pub(super) fn within(
+        base: &Base,
+        ranges: &BTreeMap<TopicPartition, Range<i64>>,
+    ) -> Result<Self, ConnectError> {
+        // What is asked for is there: an answer that comes late for want of records only holds up the next question.
+        let (consumer, renewal) = reader(base, &[("fetch.wait.max.ms", "5")])?;
+        let (topics, followed) = (Topics::default(), Vec::new());
+        let (behind, ends) = Default::default();
+        let mut tail = Self { consumer, topics, renewal, followed, behind, ends };
+        tail.turn_to(ranges)?;
+        Ok(tail)
+    }
+
+    /// Reads these from now on, instead of what it was reading. Not after it has read several partitions to their ends:
+    /// librdkafka leaves those paused that are assigned anew.
+    pub fn turn_to(&mut self, ranges: &BTreeMap<TopicPartition, Range<i64>>) -> Result<(), ConnectError> {
+        let some = || ranges.iter().filter(|(_, range)| !range.is_empty());
+        let starts = some().map(|(partition, range)| (partition, Offset::Offset(range.start)));
+        self.consumer.assign(&record::list(starts).map_err(unavailable)?).map_err(unavailable)?;
+        self.ends = some().map(|(partition, range)| (partition.clone(), range.end)).collect();
+        self.behind = self.ends.keys().cloned().collect();
+        Ok(())
     }
 
     /// Takes what is there, at most `max` events; waits up to `wait` while there is nothing.
@@ -85,10 +106,20 @@ impl Tail {
         while events.len() < max && bytes < BATCH_BYTES {
             match native::next(&self.consumer, wait, &mut self.topics) {
                 Next::Event(event) => {
-                    bytes += event.bytes();
-                    events.push(event);
+                    let due = self.is_due(&event.position)?;
+                    if due {
+                        bytes += event.bytes();
+                        events.push(event);
+                    }
+                    if !due && self.behind.is_empty() {
+                        break;
+                    }
                 }
-                Next::End(partition) => {
+                Next::End(partition, offset) => {
+                    // What stands behind it is in a transaction that is open yet.
+                    if self.ends.get(&partition).is_some_and(|end| offset < *end) {
+                        continue;
+                    }
                     // The end is news to a caller who waits for it.
                     if self.behind.remove(&partition) && self.behind.is_empty() {
                         break;
@@ -115,6 +146,21 @@ impl Tail {
         Ok(events)
     }
 
+    /// Whether the record there is to be read. A partition that was read up to its last offset is paused, while others
+    /// are not.
+    fn is_due(&mut self, position: &Position) -> Result<bool, LogError> {
+        if self.ends.is_empty() {
+            return Ok(true);
+        }
+        let partition = position.topic_partition();
+        let Some(end) = self.ends.get(&partition) else { return Ok(false) };
+        if position.offset + 1 >= *end && self.behind.remove(&partition) && !self.behind.is_empty() {
+            let paused = record::list([(&partition, Offset::Invalid)]).and_then(|l| self.consumer.pause(&l));
+            paused.map_err(|error| LogError::Fatal(error.to_string()))?;
+        }
+        Ok(position.offset < *end)
+    }
+
     /// Whether a topic has partitions by now that this tail doesn't follow. Asks the broker.
     pub fn is_outgrown(&self) -> Result<bool, ConnectError> {
         for (topic, followed) in &self.followed {
@@ -132,7 +178,33 @@ impl Tail {
     }
 }
 
-fn partitions(consumer: &BaseConsumer<Plain>, topic: &str) -> Result<i32, ConnectError> {
+/// A consumer that joins no group, and commits nothing: without a subscription the group is only a name.
+fn reader(
+    base: &Base,
+    properties: &[(&str, &str)],
+) -> Result<(Closing<BaseConsumer<Plain>>, Renewal), ConnectError> {
+    let mut config = base.consumer("wasmill.tail");
+    config.set("enable.partition.eof", "true");
+    for (name, value) in properties {
+        config.set(*name, *value);
+    }
+    // What librdkafka logs would go to stderr past our callback, since `native::next` polls without it.
+    config.set_log_level(RDKafkaLogLevel::Emerg);
+    connected(&config, "tail")
+}
+
+/// Such a consumer, and what keeps it permitted.
+pub(super) fn connected(
+    config: &ClientConfig,
+    name: &str,
+) -> Result<(Closing<BaseConsumer<Plain>>, Renewal), ConnectError> {
+    let consumer: Closing<BaseConsumer<Plain>> = Closing::new(client::create(config, Plain::new(name))?);
+    let mut renewal = Renewal::new(config);
+    renewal.renew(consumer.client()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
+    Ok((consumer, renewal))
+}
+
+pub(super) fn partitions(consumer: &BaseConsumer<Plain>, topic: &str) -> Result<i32, ConnectError> {
     let metadata = consumer.fetch_metadata(Some(topic), CALL).map_err(unavailable)?;
     let Some(metadata) = metadata.topics().first() else {
         return Err(ConnectError::Fatal(format!("topic {topic} does not exist")));
@@ -167,6 +239,6 @@ fn assignment(
     }
 }
 
-fn unavailable(error: KafkaError) -> ConnectError {
+pub(super) fn unavailable(error: KafkaError) -> ConnectError {
     ConnectError::Unavailable(error.to_string())
 }
