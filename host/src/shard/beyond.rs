@@ -24,7 +24,7 @@ const MOST_BITS: i64 = PAYLOAD_BYTES as i64 * 8;
 
 /// Where a partition stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Beyond {
+pub struct Beyond {
     /// In order; all of them below `end`.
     pub(super) undone: Vec<i64>,
     /// All offsets below it that are not undone are done.
@@ -33,7 +33,7 @@ pub(super) struct Beyond {
 
 /// Metadata that can't be followed. To go on without them would repeat events.
 #[derive(Debug, Error)]
-pub(super) enum BeyondError {
+pub enum BeyondError {
     #[error("were written by a newer version of Wasmill: run that one")]
     Newer,
     #[error(
@@ -64,8 +64,8 @@ impl Beyond {
         Progress { offset, metadata }
     }
 
-    /// The reverse of [`progress`](Self::progress). Metadata that others wrote say nothing.
-    pub(super) fn of(progress: &Progress) -> Result<Self, BeyondError> {
+    /// By what was committed. Metadata that others wrote say nothing.
+    pub fn of(progress: &Progress) -> Result<Self, BeyondError> {
         let Progress { offset, metadata } = progress;
         let offset = *offset;
         let decode = |text| BASE64.decode(text).map_err(|_| BeyondError::Damaged);
@@ -81,6 +81,11 @@ impl Beyond {
         } else {
             Ok(Self { undone: Vec::new(), end: offset })
         }
+    }
+
+    /// Whether the event there is done.
+    pub fn is_done(&self, offset: i64) -> bool {
+        offset < self.end && self.undone.binary_search(&offset).is_err()
     }
 
     /// Undone and done by turns. The last one is done.
@@ -230,6 +235,7 @@ mod tests {
             let progress = beyond.progress();
             prop_assert!(progress.metadata.len() <= METADATA_BYTES);
             prop_assert_eq!(progress.offset, fitting[0]);
+            prop_assert!(fitting.iter().enumerate().all(|(n, at)| beyond.is_done(*at) == (*at < end && done[n])));
             prop_assert_eq!(Beyond::of(&progress).unwrap(), beyond);
         }
 

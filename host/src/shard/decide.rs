@@ -145,7 +145,7 @@ fn failed(
 }
 
 /// A handler's outputs as records, with their provenance; all of them or a failure.
-fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<Vec<Record>, Failure> {
+pub fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<Vec<Record>, Failure> {
     outputs
         .into_iter()
         .map(|output| {

@@ -20,9 +20,9 @@ use rand::SeedableRng;
 use rand::rngs::StdRng;
 use thiserror::Error;
 
-use beyond::Beyond;
+pub use beyond::{Beyond, BeyondError};
 pub use dead_letter::original;
-pub use decide::{Identity, Tally};
+pub use decide::{Identity, Tally, records};
 pub use window::Parked;
 
 use crate::event::headers::REDRIVE_FOR;
@@ -56,6 +56,11 @@ pub struct Shard<S, C, H> {
     /// Partitions of which the present handler has run something.
     begun: HashSet<TopicPartition>,
     random: StdRng,
+}
+
+/// Whether the event was put back for another subscriber of its topic: this one has dealt with it before.
+pub fn is_for_another(event: &Event, subscriber: &str) -> bool {
+    header(&event.headers, REDRIVE_FOR).is_some_and(|meant| meant != subscriber.as_bytes())
 }
 
 /// What one turn did.
@@ -255,8 +260,7 @@ where
         if let Some(reason) = self.condemned.get(&event.position) {
             return Some(Err(Failure::new(FailureKind::Contract, reason.clone())));
         }
-        let meant = header(&event.headers, REDRIVE_FOR)?;
-        (meant != self.identity.name.as_bytes()).then(|| Ok(Vec::new()))
+        is_for_another(event, &self.identity.name).then(|| Ok(Vec::new()))
     }
 
     fn log_refused(&mut self, error: LogError) -> Result<Turn, Fatal> {
