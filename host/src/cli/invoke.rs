@@ -8,18 +8,17 @@ use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 
 use self::input::{Format, Input};
 use self::report::Report;
+use super::component::{self, find};
 use super::host;
 use super::pipeline::Pipeline;
 use crate::config::Places;
-use crate::config::plan::{HandlerPlan, Plan};
+use crate::config::plan::HandlerPlan;
 use crate::event::{Event, Handler, Outcome, Position};
-use crate::guest::{
-    CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, LoadError, Usage, Version,
-};
+use crate::guest::{ComponentFile, LoadError, Usage};
 use crate::text::count;
 
 /// Runs one handler over events, without Kafka.
@@ -118,16 +117,6 @@ fn report(
     Ok(if report.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a HandlerPlan> {
-    plan.handlers.iter().find(|handler| *handler.name == *name).ok_or_else(|| {
-        let names: Vec<_> = plan.handlers.iter().map(|handler| &*handler.name).collect();
-        miette!(
-            help = format!("its handlers are: {}", names.join(", ")),
-            "pipeline.toml has no handler `{name}`"
-        )
-    })
-}
-
 fn handle(
     plan: &HandlerPlan,
     component: Result<ComponentFile, LoadError>,
@@ -136,11 +125,7 @@ fn handle(
     attempts: &[u32],
     batch: usize,
 ) -> miette::Result<(Vec<Outcome>, Usage)> {
-    let engine = Engine::new(EngineLimits { instances: 1 })?;
-    let mut handler = component
-        .and_then(|file| Version::compile(&engine, &file, plan, &CodeCache::none()))
-        .and_then(|(version, _compiled)| ComponentHandler::new(version, plan))
-        .map_err(|error| places.component(plan, &error))?;
+    let mut handler = component::ready(plan, component, Some(places))?;
     let events: Vec<_> = events.iter().collect();
     let mut outcomes = Vec::new();
     while outcomes.len() < events.len() {

@@ -14,6 +14,7 @@ macro_rules! tell {
 mod broker;
 mod cargo;
 mod check;
+mod component;
 mod dev;
 mod dlq;
 mod host;

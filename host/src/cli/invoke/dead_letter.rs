@@ -4,8 +4,9 @@ use std::process::ExitCode;
 
 use miette::miette;
 
-use super::{Args, find, handle, report};
+use super::{Args, handle, report};
 use crate::cli::broker;
+use crate::cli::component::find;
 use crate::cli::dlq::letter::{self, Failed};
 use crate::config::Loaded;
 use crate::config::plan::{HandlerPlan, Plan};
