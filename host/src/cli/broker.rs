@@ -1,5 +1,6 @@
 //! The pipeline's topics, as the verbs that read them from outside see them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use miette::{IntoDiagnostic, miette};
 
 use super::host::Host;
 use crate::config::plan::{Brokers, Plan};
-use crate::event::Event;
+use crate::event::{Event, Position};
 use crate::log::LogError;
 use crate::log::kafka::{Cluster, ConnectError, Start, Tail};
 use crate::status::now_ms;
@@ -74,7 +75,18 @@ pub(super) fn batch(tail: &mut Tail, cluster: &Cluster, most: usize) -> miette::
             Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
         }
     }
-    Err(away(cluster, "the topics' ends can't be reached"))
+    Err(away(cluster, "the topics' ends can't be reached (if one does answer, a transaction is open there)"))
+}
+
+/// The record at this very position, if there is one. The tail gives up what it was reading.
+pub(super) fn record(
+    tail: &mut Tail,
+    cluster: &Cluster,
+    position: &Position,
+) -> miette::Result<Option<Event>> {
+    let alone = BTreeMap::from([(position.topic_partition(), position.offset..position.offset + 1)]);
+    tail.turn_to(&alone).map_err(|error| refused(cluster, error))?;
+    Ok(batch(tail, cluster, 1)?.and_then(|mut records| records.pop()))
 }
 
 /// Why the cluster doesn't do what it was asked for.

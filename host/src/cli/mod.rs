@@ -22,6 +22,7 @@ mod invoke;
 mod new;
 mod parked;
 mod pipeline;
+mod replay;
 mod rollback;
 mod run;
 mod simulate;
@@ -63,6 +64,7 @@ enum Verb {
     Simulate(simulate::Args),
     Trace(trace::Args),
     Dlq(dlq::Args),
+    Replay(replay::Args),
     Parked(parked::Args),
     Versions(versions::Args),
     Rollback(rollback::Args),
@@ -84,7 +86,12 @@ fn tell(line: fmt::Arguments<'_>) {
 pub fn main() -> ExitCode {
     let Cli { pipeline, log_format, verb } = Cli::parse();
     // The other verbs speak for themselves: of the log they show what went wrong.
-    let level = if matches!(verb, Verb::Run(_)) { "info" } else { "warn" };
+    let level = match verb {
+        Verb::Run(_) => "info",
+        // What a component says about each of its failures is among them; a replay tells these itself.
+        Verb::Replay(_) => "error",
+        _ => "warn",
+    };
     telemetry::init(log_format, level);
     // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
     let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
@@ -97,6 +104,7 @@ pub fn main() -> ExitCode {
         Verb::Simulate(args) => pipeline.load().and_then(|loaded| simulate::run(&loaded.plan, args)),
         Verb::Trace(args) => pipeline.load().and_then(|loaded| trace::run(&loaded.plan, args)),
         Verb::Dlq(args) => dlq::run(&pipeline, args),
+        Verb::Replay(args) => replay::run(&pipeline, &args),
         Verb::Parked(args) => parked::run(&pipeline, &args),
         Verb::Versions(args) => versions::run(&pipeline, &args),
         Verb::Rollback(args) => rollback::run(&pipeline, &args),
