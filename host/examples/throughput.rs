@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmill::config::plan::{Allow, Brokers, HandlerPlan, KafkaPlan, LimitsPlan, RetryPlan, TopicPlan};
+use wasmill::config::plan::{
+    Allow, Brokers, HandlerPlan, KafkaPlan, LimitsPlan, RetryPlan, TopicKind, TopicPlan,
+};
 use wasmill::event::{Now, Record};
 use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Version};
 use wasmill::log::kafka::{Cluster, Membership};
@@ -49,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         name: name.clone(),
         partitions: 1,
         replication: 1,
-        dead_letters: false,
+        kind: TopicKind::Events,
     };
     cluster.ensure_topics(&[topic(&input), topic(&output)])?;
     let bench = Bench { cluster, run, input, output, count, batch };

@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 /// Shared by the whole process; cheap to clone.
 #[derive(Clone)]
 pub struct Status {
     inner: Arc<Mutex<Inner>>,
+    /// Whether the broker is known to be away, for those who wait for it.
+    away: watch::Sender<bool>,
 }
 
 struct Inner {
@@ -227,6 +230,7 @@ impl Status {
                 config: ConfigStatus::default(),
                 subscribers: BTreeMap::new(),
             })),
+            away: watch::Sender::new(false),
         }
     }
 
@@ -240,6 +244,15 @@ impl Status {
         inner.broker.reachable = answer.is_ok();
         inner.unanswered = if answer.is_ok() { 0 } else { inner.unanswered + 1 };
         inner.broker.error = answer.err();
+        drop(inner);
+        self.away.send_replace(self.broker_away());
+    }
+
+    /// Completes when the broker is known to be away.
+    pub async fn until_broker_away(&self) {
+        let mut away = self.away.subscribe();
+        // Fails only when the sender is gone, and `self` holds it.
+        let _ = away.wait_for(|away| *away).await;
     }
 
     /// Whether the broker is known to be away. One question without an answer is no proof.

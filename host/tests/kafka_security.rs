@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use common::{DEADLINE, kafka, wait_for};
-use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicPlan};
+use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicKind, TopicPlan};
 use wasmill::event::Record;
 use wasmill::log::kafka::{Cluster, ConnectError, Start};
 use wasmill::log::{Commit, Committer as _, Progress, Publish, Source as _};
@@ -201,7 +201,7 @@ fn goes_round(address: &str, properties: &[(&str, &str)]) -> Cluster {
         name: name.clone(),
         partitions: 1,
         replication: 1,
-        dead_letters: false,
+        kind: TopicKind::Events,
     });
     assert_eq!(cluster.ensure_topics(&plan).expect("topics").len(), 2);
 
@@ -247,7 +247,7 @@ fn is_told(address: &str, properties: &[(&str, &str)], reason: &str) {
     says("prober", started, answer.expect_err("turned away"));
 
     let started = Instant::now();
-    let topic = TopicPlan { name: "topic".into(), partitions: 1, replication: 1, dead_letters: false };
+    let topic = TopicPlan { name: "topic".into(), partitions: 1, replication: 1, kind: TopicKind::Events };
     says("topics", started, cluster.ensure_topics(&[topic]).expect_err("turned away").to_string());
 
     let started = Instant::now();

@@ -12,7 +12,7 @@ use comfy_table::presets::NOTHING;
 use miette::IntoDiagnostic;
 use serde::Serialize;
 
-use crate::config::plan::Plan;
+use crate::config::plan::{Plan, TopicKind};
 use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
 use crate::event::{Event, header, rfc3339_millis};
 use crate::log::kafka::Start;
@@ -44,7 +44,8 @@ pub(super) struct Args {
 
 pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let cluster = broker::connect(args.url.as_deref(), plan)?;
-    let topics: Vec<_> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
+    let of_events = plan.topics.iter().filter(|topic| topic.kind != TopicKind::Claims);
+    let topics: Vec<_> = of_events.map(|topic| topic.name.clone()).collect();
     let mut tail = broker::tail(&cluster, &topics, &Start::Beginning)?;
 
     let mut events = Vec::new();

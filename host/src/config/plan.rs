@@ -54,8 +54,17 @@ pub struct TopicPlan {
     pub partitions: i32,
     /// -1 leaves it to the broker (KIP-464).
     pub replication: i32,
+    pub kind: TopicKind,
+}
+
+/// What a topic is for, where that says how it is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TopicKind {
+    Events,
     /// Holds records as they were and what is known of their failure on top: it takes larger ones.
-    pub dead_letters: bool,
+    DeadLetters,
+    /// Holds what hosts tell each other of requests under way, which is void within minutes.
+    Claims,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -69,6 +78,8 @@ pub struct HttpPlan {
     /// acknowledgement.
     pub body_timeout: Duration,
     pub resources: Vec<ResourcePlan>,
+    /// Where hosts claim the idempotency keys that they are about to publish for: one topic of the pipeline.
+    pub claims: Arc<str>,
 }
 
 /// `[http.resources.NAME]`: served as `/NAME` and `/NAME/{id}`.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::document::{Document, Steps};
-use super::plan::TopicPlan;
+use super::plan::{TopicKind, TopicPlan};
 use super::raw;
 use super::structure::nearest;
 use super::units;
@@ -15,6 +15,7 @@ pub(super) enum Use {
     Published,
     Read,
     DeadLetters,
+    Claims,
 }
 
 #[derive(Default)]
@@ -66,6 +67,11 @@ impl Topology {
         topics
     }
 
+    /// A topic that the host has for itself, and that pipeline.toml doesn't name.
+    pub(super) fn add(&mut self, name: &Arc<str>, r#use: Use) {
+        self.topics.entry(name.clone()).or_default().push((r#use, Vec::new()));
+    }
+
     /// Warns of topics that nobody fills or nobody reads, and lists them all, sorted by name.
     pub(super) fn finish(
         mut self,
@@ -97,11 +103,18 @@ impl Topology {
             .into_iter()
             .map(|(name, uses)| {
                 let own = settings.get(&*name);
-                let partitions = own.and_then(|own| own.partitions).unwrap_or(kafka.partitions);
+                let is = |wanted| uses.iter().any(|(r#use, _)| *r#use == wanted);
+                let kind = match (is(Use::DeadLetters), is(Use::Claims)) {
+                    (true, _) => TopicKind::DeadLetters,
+                    (false, true) => TopicKind::Claims,
+                    (false, false) => TopicKind::Events,
+                };
+                // One order for all claims.
+                let usual = if kind == TopicKind::Claims { 1 } else { kafka.partitions };
+                let partitions = own.and_then(|own| own.partitions).unwrap_or(usual);
                 // -1 leaves it to the broker's default.replication.factor (KIP-464).
                 let replication = own.and_then(|own| own.replication).or(kafka.replication).unwrap_or(-1);
-                let dead_letters = uses.iter().any(|(r#use, _)| *r#use == Use::DeadLetters);
-                TopicPlan { name, partitions, replication, dead_letters }
+                TopicPlan { name, partitions, replication, kind }
             })
             .collect()
     }
@@ -109,7 +122,7 @@ impl Topology {
     fn warn(&self, document: &mut Document) {
         for (name, uses) in &self.topics {
             let is = |wanted| uses.iter().any(|(r#use, _)| *r#use == wanted);
-            if is(Use::DeadLetters) {
+            if is(Use::DeadLetters) || is(Use::Claims) {
                 continue;
             }
             let (message, help) = match (is(Use::Published), is(Use::Read)) {

@@ -12,11 +12,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 
+use super::ingress::{Receipt, SubmitError};
 use super::recent::Recent;
 use crate::event::Position;
 use crate::log::PublishError;
 
-pub(super) type Outcome = Result<Position, PublishError>;
+pub(super) type Outcome = Result<Receipt, SubmitError>;
 
 /// Tells one request from another: SHA-256 over the method and the payload as published.
 pub(super) type Fingerprint = [u8; 32];
@@ -77,8 +78,16 @@ pub(super) struct Keys {
 struct Flight {
     fingerprint: Fingerprint,
     outcome: watch::Receiver<Option<Outcome>>,
-    /// The topic showed the record before the broker acknowledged it.
-    seen: Option<Position>,
+    /// The topic showed a record with the key before this one's outcome was known: this process's own, or
+    /// another one's.
+    shown: watch::Sender<Option<Shown>>,
+}
+
+/// A record that carries a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Shown {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) position: Position,
 }
 
 #[derive(Clone)]
@@ -91,8 +100,11 @@ struct Settled {
 
 /// What a request with a key has to do.
 pub(super) enum Claim {
-    /// Publish, then [`Keys::settle`].
-    Publish(watch::Sender<Option<Outcome>>),
+    /// Publish, then [`Keys::settle`]. What the topic shows of the key meanwhile comes by `shown`.
+    Publish {
+        done: watch::Sender<Option<Outcome>>,
+        shown: watch::Receiver<Option<Shown>>,
+    },
     /// Wait for the one that publishes. A closed channel without an outcome means that it never will say.
     Wait(watch::Receiver<Option<Outcome>>),
     Published(Position),
@@ -127,24 +139,33 @@ impl Keys {
             Some(flight) if flight.outcome.has_changed().is_ok() => Claim::Wait(flight.outcome.clone()),
             // A closed channel in here is a publication that ended without settling.
             Some(_) | None => {
-                let (sender, outcome) = watch::channel(None);
-                self.in_flight.insert(key.into(), Flight { fingerprint, outcome, seen: None });
-                Claim::Publish(sender)
+                let (done, outcome) = watch::channel(None);
+                let shown = watch::Sender::new(None);
+                let news = shown.subscribe();
+                self.in_flight.insert(key.into(), Flight { fingerprint, outcome, shown });
+                Claim::Publish { done, shown: news }
             }
         }
     }
 
     /// The outcome of the one that claimed `key`, as all who wait are to see it. A record that the topic
     /// has shown is published, whatever became of its acknowledgement; where it hasn't, the key is free
-    /// again, and a repetition publishes.
+    /// again, and a repetition asks anew.
     pub(super) fn settle(&mut self, key: &str, outcome: Outcome, now_ms: i64) -> Outcome {
         let Some(flight) = self.in_flight.remove(key) else { return outcome };
-        let outcome = match (outcome, flight.seen) {
-            (Err(PublishError::Unavailable(_)), Some(position)) => Ok(position),
+        let shown = flight.shown.borrow().clone();
+        let outcome = match (outcome, &shown) {
+            (Err(SubmitError::Publish(PublishError::Unavailable(_))), Some(shown))
+                if shown.fingerprint == flight.fingerprint =>
+            {
+                Ok(Receipt { position: shown.position.clone(), replayed: false })
+            }
             (outcome, _) => outcome,
         };
-        if let Ok(position) = &outcome {
-            self.remember(key, flight.fingerprint, position.clone(), now_ms);
+        match (&outcome, shown) {
+            (Ok(receipt), _) => self.remember(key, flight.fingerprint, receipt.position.clone(), now_ms),
+            (Err(_), Some(shown)) => self.remember(key, shown.fingerprint, shown.position, now_ms),
+            (Err(_), None) => {}
         }
         outcome
     }
@@ -152,10 +173,13 @@ impl Keys {
     /// The topic shows a record that carries `key`. The first one stands.
     pub(super) fn seen(&mut self, key: &str, fingerprint: Fingerprint, position: &Position, time_ms: i64) {
         match self.in_flight.get_mut(key) {
-            Some(flight) if flight.fingerprint == fingerprint => {
-                flight.seen.get_or_insert_with(|| position.clone());
+            Some(flight) => {
+                flight.shown.send_if_modified(|shown| {
+                    let first = shown.is_none();
+                    shown.get_or_insert_with(|| Shown { fingerprint, position: position.clone() });
+                    first
+                });
             }
-            Some(_) => {}
             None => self.remember(key, fingerprint, position.clone(), time_ms),
         }
     }

@@ -3,17 +3,22 @@
 //! # What is promised
 //! - A success means that the broker has acknowledged the record, at the position in the answer.
 //! - Requests with one `Idempotency-Key` and one body publish one record, however many come at once or
-//!   later, as long as the key is remembered: the newest `view_keys` ones, over restarts too, because they are
-//!   read back from the topic. While that reading lasts, requests with a key wait, then get 503.
+//!   later, to this process or to others of the pipeline, and whichever of them are killed and started again. Within
+//!   one process the first one publishes; of several processes the one whose claim comes first in the claims topic
+//!   ([`claims`](super::claims)).
+//! - That holds as long as the key is remembered: the newest `view_keys` ones of a resource, over restarts too,
+//!   because they are read back from the topic. While that reading lasts, requests with a key wait, then get 503.
 //! - After an unknown outcome (503: no acknowledgement in time) the record may be in the topic or not. A
-//!   repetition publishes only if the topic hasn't shown the record by then. One case stays open: the
-//!   record was written, and the repetition comes before it has been read back. Then it is in the topic twice,
-//!   with equal key, payload and `wasmill-idempotency-key`, never as two ids: an id that the client
-//!   didn't choose is derived from the idempotency key.
+//!   repetition waits until the topic shows the record, or until the claim is void that it was sent under
+//!   and all that the topic has by then is read: only then it publishes.
+//! - Every request is answered: within [`timeout`](Publication::timeout) and two seconds from the end of its body,
+//!   or as soon as the broker is known to be away. What is under way goes on after that answer.
 //!
 //! # What is not
-//! Two processes that get the same key at the same moment publish it twice: each learns of the other's
-//! record from the topic only. Send repetitions to the same one, or accept the same open case.
+//! Two records where a record reaches its topic after its claim is void, which `Claims::life` says: a process
+//! that is suspended between its last look at the clock and the network, or a network or broker that delivers what it
+//! was sent long before. They have equal key, payload and `wasmill-idempotency-key`, and never two ids: an
+//! id that the client didn't choose is derived from the idempotency key.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +28,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 
 use super::idempotency::{Claim, Fingerprint, Outcome};
+use super::publication::{Key, Publication};
 use super::view::View;
 use crate::event::{Position, Record};
 use crate::log::{Publish, PublishError};
@@ -30,12 +36,13 @@ use crate::status::Status;
 
 /// Records on their way to the broker, at most; more requests get 503 at once.
 const SLOTS: u32 = 2048;
+/// Longer than the broker has for its acknowledgement a request isn't left without an answer: for the report
+/// of a record that was given up.
+const GRACE: Duration = Duration::from_secs(2);
 
 pub(super) struct Ingress {
-    publisher: Arc<dyn Publish>,
+    publication: Publication,
     status: Status,
-    view: View,
-    timeout: Duration,
     /// Those of every ingress of this process: the last one's [`drained`](Ingress::drained) waits for all.
     slots: Arc<Semaphore>,
 }
@@ -47,13 +54,14 @@ pub(super) struct Submission {
     pub(super) idempotency: Option<(String, Fingerprint)>,
 }
 
+#[derive(Clone, Debug)]
 pub(super) struct Receipt {
     pub(super) position: Position,
     /// An earlier request with this key published it.
     pub(super) replayed: bool,
 }
 
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 pub(super) enum SubmitError {
     #[error(transparent)]
     Publish(#[from] PublishError),
@@ -64,46 +72,58 @@ pub(super) enum SubmitError {
     /// Nothing was published, because the broker does not answer.
     #[error("the broker is away")]
     Away,
+    /// Nothing was published, because the broker did not take the claim.
+    #[error("the idempotency key was not claimed: {0}")]
+    Unclaimed(String),
+    /// Nothing was published: another request with the key may be about to, or did and the topic doesn't show it yet.
+    #[error("another request with the idempotency key may be under way")]
+    UnderWay,
 }
 
 impl Ingress {
-    pub(super) fn new(publisher: Arc<dyn Publish>, view: View, status: Status, timeout: Duration) -> Self {
-        Self { publisher, view, status, timeout, slots: Arc::new(Semaphore::new(SLOTS as usize)) }
+    pub(super) fn new(publication: Publication, status: Status) -> Self {
+        Self { publication, status, slots: Arc::new(Semaphore::new(SLOTS as usize)) }
     }
 
     /// For a plan that takes this one's place.
     pub(super) fn succeed(&self, publisher: Arc<dyn Publish>, view: View, timeout: Duration) -> Self {
-        Self { publisher, view, timeout, status: self.status.clone(), slots: self.slots.clone() }
+        let claims = self.publication.claims.clone();
+        let publication = Publication { publisher, view, claims, timeout };
+        Self { publication, status: self.status.clone(), slots: self.slots.clone() }
     }
 
-    pub(super) async fn submit(&self, submission: Submission) -> Result<Receipt, SubmitError> {
+    pub(super) async fn submit(&self, submission: Submission) -> Outcome {
         // A record would wait in the producer's queue, and its client in the dark.
         if self.status.broker_away() {
             return Err(SubmitError::Away);
         }
-        let fresh = |position| Receipt { position, replayed: false };
         let Some((key, fingerprint)) = submission.idempotency.clone() else {
             let (done, outcome) = watch::channel(None);
-            self.publish(submission, done)?;
-            return Ok(settled(outcome).await.map(fresh)?);
+            self.start(submission, None, done)?;
+            return self.answer(outcome).await;
         };
-        if tokio::time::timeout(self.timeout, self.view.until_keys_are_known(submission.resource))
-            .await
-            .is_err()
-        {
-            return Err(SubmitError::Rebuilding);
+        let Publication { view, claims, timeout, .. } = &self.publication;
+        let known = async {
+            view.until_keys_are_known(submission.resource).await;
+            claims.until_known().await;
+        };
+        tokio::select! {
+            () = known => {}
+            () = tokio::time::sleep(*timeout) => return Err(SubmitError::Rebuilding),
+            () = self.status.until_broker_away() => return Err(SubmitError::Away),
         }
-        match self.view.claim(submission.resource, &key, fingerprint) {
-            Claim::Publish(done) => {
+        match view.claim(submission.resource, &key, fingerprint) {
+            Claim::Publish { done, shown } => {
                 let outcome = done.subscribe();
                 let resource = submission.resource;
-                if let Err(error) = self.publish(submission, done) {
-                    return Ok(self.view.settle(resource, &key, Err(error)).map(fresh)?);
+                let its_key = Key { key: key.clone(), fingerprint, shown };
+                if let Err(error) = self.start(submission, Some(its_key), done) {
+                    return view.settle(resource, &key, Err(error));
                 }
-                Ok(settled(outcome).await.map(fresh)?)
+                self.answer(outcome).await
             }
             Claim::Wait(outcome) => {
-                Ok(settled(outcome).await.map(|position| Receipt { position, replayed: true })?)
+                self.answer(outcome).await.map(|receipt| Receipt { replayed: true, ..receipt })
             }
             Claim::Published(position) => Ok(Receipt { position, replayed: true }),
             Claim::Taken => Err(SubmitError::KeyTaken),
@@ -112,21 +132,25 @@ impl Ingress {
 
     /// In a task of its own, which a client that hangs up does not take along: its repetition must find
     /// out what became of the first try. The slot shows [`drained`](Self::drained) when the task has ended.
-    fn publish(
+    fn start(
         &self,
         submission: Submission,
+        key: Option<Key>,
         done: watch::Sender<Option<Outcome>>,
-    ) -> Result<(), PublishError> {
+    ) -> Result<(), SubmitError> {
         let slot = self.slots.clone().try_acquire_owned().map_err(|_| PublishError::Overloaded)?;
-        let (publisher, view, timeout) = (self.publisher.clone(), self.view.clone(), self.timeout);
+        let publication = self.publication.clone();
         tokio::spawn(async move {
             let Submission { resource, id, record, idempotency } = submission;
-            let mut outcome = publisher.publish(record, timeout).await;
+            let mut outcome = match key {
+                None => publication.publish(record).await,
+                Some(key) => publication.publish_once(record, key).await,
+            };
             if let Some((key, _)) = idempotency {
-                outcome = view.settle(resource, &key, outcome);
+                outcome = publication.view.settle(resource, &key, outcome);
             }
-            if let Ok(position) = &outcome {
-                view.acknowledged(resource, &id, position);
+            if let Ok(Receipt { position, replayed: false }) = &outcome {
+                publication.view.acknowledged(resource, &id, position);
             }
             done.send_replace(Some(outcome));
             drop(slot);
@@ -134,18 +158,25 @@ impl Ingress {
         Ok(())
     }
 
+    /// The outcome, or that it isn't known in time.
+    async fn answer(&self, mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
+        let unknown = |why: &str| Err(PublishError::Unavailable(why.into()).into());
+        tokio::select! {
+            biased;
+            outcome = outcome.wait_for(Option::is_some) => match outcome.as_deref() {
+                Ok(Some(outcome)) => outcome.clone(),
+                Ok(None) | Err(_) => unknown("the publication was cut off"),
+            },
+            () = self.status.until_broker_away() => unknown("the broker is away"),
+            () = tokio::time::sleep(self.publication.timeout + GRACE) => unknown("no answer in time"),
+        }
+    }
+
     /// Completes when nothing is on its way; from then on nothing new is taken.
     pub(super) async fn drained(&self) {
         if let Ok(all) = self.slots.acquire_many(SLOTS).await {
             all.forget();
         }
-    }
-}
-
-async fn settled(mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
-    match outcome.wait_for(Option::is_some).await.as_deref() {
-        Ok(Some(outcome)) => outcome.clone(),
-        Ok(None) | Err(_) => Err(PublishError::Unavailable("the publication was cut off".into())),
     }
 }
 

@@ -4,11 +4,13 @@
 //! answered from a view that the process rebuilds from the topics. No domain word here: what a body must
 //! look like is the schema's business, what becomes of it the handlers'.
 //!
-//! The order of things for a write: `resources` checks the request, `ingress` publishes it once,
-//! asking `idempotency` whether it is a repetition, and `view` shows what came of it.
+//! The order of things for a write: `resources` checks the request, `ingress` asks `idempotency` whether it is a
+//! repetition, `publication` publishes it once, asking `claims` whether another host does, and `view` shows
+//! what came of it.
 
 mod admin;
 mod body;
+mod claims;
 mod idempotency;
 mod ingress;
 mod json;
@@ -16,6 +18,7 @@ mod metrics;
 mod openapi;
 mod probes;
 mod problem;
+mod publication;
 mod recent;
 mod refusal;
 mod representation;
@@ -45,12 +48,14 @@ use crate::log::Publish;
 use crate::status::Status;
 
 pub use admin::{Admin, Asked, BadToken, Command, Commands, Refused, RefusedKind, TOKEN_VARIABLE};
+pub use claims::Claims;
 pub use server::{Shutdown, serve};
 pub use view::View;
 
 use body::Bodies;
 use ingress::Ingress;
 use problem::Problem;
+use publication::Publication;
 use resources::Resource;
 
 /// Beyond them, clients wait in the listener's backlog.
@@ -73,15 +78,18 @@ pub struct App {
 
 impl App {
     /// The view is the other half: the caller reads [`View::topics`] from their beginnings and feeds it.
-    /// Until it says that the view has caught up, the ingress holds back what would need to know the past.
+    /// Until it says that the view has caught up, the ingress holds back what would need to know the past; so until
+    /// `claims` has, which the caller feeds as well.
     pub fn new(
         plan: &HttpPlan,
         status: Status,
         publisher: Arc<dyn Publish>,
+        claims: Claims,
         admin: Option<Admin>,
     ) -> (Self, View) {
         let view = View::new(&plan.resources);
-        let ingress = Ingress::new(publisher, view.clone(), status.clone(), plan.body_timeout);
+        let publication = Publication { publisher, view: view.clone(), claims, timeout: plan.body_timeout };
+        let ingress = Ingress::new(publication, status.clone());
         // A quarter of the connections is for those who only ask.
         let bodies = Bodies::new(plan.body_limit, plan.body_timeout, CONNECTIONS / 4 * 3);
         Self::assemble(plan, status, admin, ingress, view, bodies)

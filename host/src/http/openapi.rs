@@ -45,7 +45,10 @@ pub(super) fn describe(plan: &HttpPlan, has_admin: bool) -> Value {
                 "IdempotencyKey": {
                     "name": "Idempotency-Key", "in": "header",
                     "description": "A repetition with the same key and body publishes nothing and gets the \
-                                    first answer. 1 to 255 visible ASCII characters.",
+                                    first answer, also from another host and after a restart, as long as the key is \
+                                    one of the newest of its resource (`view_keys`). While it isn't known what became \
+                                    of an earlier request with the key, repetitions get 503. 1 to 255 visible ASCII \
+                                    characters.",
                     "schema": { "type": "string", "pattern": "^[!-~]{1,255}$" },
                 },
                 "Traceparent": {
@@ -61,7 +64,7 @@ pub(super) fn describe(plan: &HttpPlan, has_admin: bool) -> Value {
                     "content": { "application/problem+json": { "schema": reference("wasmill.Problem") } },
                 },
                 "TryAgain": {
-                    "description": "Not now: the broker is unreachable, the host or the broker overloaded, or the view is being rebuilt.",
+                    "description": "Not now: the broker is unreachable, the host or the broker overloaded, the view is being rebuilt, or another request with the Idempotency-Key may be under way. Except for the problem type `unknown-outcome` this request has published nothing.",
                     "headers": { "Retry-After": { "required": true, "schema": { "type": "integer" } } },
                     "content": { "application/problem+json": { "schema": reference("wasmill.Problem") } },
                 },

@@ -13,10 +13,13 @@ pub(super) fn refusal(error: SubmitError) -> Problem {
         SubmitError::Publish(PublishError::Overloaded)
         | SubmitError::KeyTaken
         | SubmitError::Rebuilding
+        | SubmitError::UnderWay
         | SubmitError::Away => {
             tracing::debug!(%error, "a request was not accepted");
         }
-        SubmitError::Publish(_) => tracing::warn!(%error, "a request was not accepted"),
+        SubmitError::Publish(_) | SubmitError::Unclaimed(_) => {
+            tracing::warn!(%error, "a request was not accepted")
+        }
     }
     match error {
         SubmitError::Publish(PublishError::Unavailable(_)) => Problem::new(
@@ -53,6 +56,20 @@ pub(super) fn refusal(error: SubmitError) -> Problem {
                 .detail("Nothing was published.")
                 .retry_after(5)
         }
+        SubmitError::Unclaimed(_) => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not-claimed",
+            "The broker did not answer in time",
+        )
+        .detail("Nothing was published.")
+        .retry_after(5),
+        SubmitError::UnderWay => Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "under-way",
+            "Another request with this Idempotency-Key may be under way",
+        )
+        .detail("This request published nothing. A repetition finds out what became of the other one.")
+        .retry_after(5),
         SubmitError::Rebuilding => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "rebuilding",

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::idempotency::{Claim, Fingerprint, Outcome};
 use super::state::State;
@@ -36,6 +37,10 @@ struct Shared {
     /// In the plan's order; those that a reload left as they were belong to the view before it too.
     resources: Vec<Arc<Resource>>,
     caught_up: AtomicBool,
+    /// How often somebody asked to be told when all is applied that the topics had then, and how many
+    /// of them were told.
+    asked: watch::Sender<u64>,
+    told: watch::Sender<u64>,
 }
 
 /// What the view has to say about one id.
@@ -110,7 +115,8 @@ impl View {
     }
 
     fn of(resources: Vec<Arc<Resource>>) -> Self {
-        Self { shared: Arc::new(Shared { resources, caught_up: AtomicBool::new(false) }) }
+        let (asked, told) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { shared: Arc::new(Shared { resources, caught_up: AtomicBool::new(false), asked, told }) }
     }
 
     /// The topics to read, each once: those of every view, and those that requests are published to, since
@@ -145,6 +151,31 @@ impl View {
     pub fn is_behind(&self) {
         self.shared.resources.iter().for_each(|resource| resource.read_again());
         self.shared.caught_up.store(false, Ordering::Release);
+    }
+
+    /// Completes when everything is applied that the topics have now. The reader goes on with other views, perhaps:
+    /// not for ever is this waited for.
+    pub(super) async fn until_current(&self) {
+        let mut question = 0;
+        self.shared.asked.send_modify(|asked| {
+            *asked += 1;
+            question = *asked;
+        });
+        let mut told = self.shared.told.subscribe();
+        // Fails only when the sender is gone, and `self` holds it.
+        let _ = told.wait_for(|told| *told >= question).await;
+    }
+
+    /// How many questions there were that wait for [`is_current`](Self::is_current): to answer them, the reader asks
+    /// where the topics end, and then reads as far.
+    pub fn questions(&self) -> Option<u64> {
+        let asked = *self.shared.asked.borrow();
+        (asked > *self.shared.told.borrow()).then_some(asked)
+    }
+
+    /// Everything is applied that the topics had when the first so many questions had been asked.
+    pub fn is_current(&self, questions: u64) {
+        self.shared.told.send_replace(questions);
     }
 
     fn is_caught_up(&self) -> bool {

@@ -195,7 +195,10 @@ impl Deployer {
             self.put_sink(sink)?;
         }
         let of_http = plan.http.iter().flat_map(|http| &http.resources);
-        let topics = self.topics.of(of_http.flat_map(|resource| resource.shown().chain([&resource.topic])));
+        let of_http = of_http.flat_map(|resource| resource.shown().chain([&resource.topic]));
+        // Without a resource there is no such topic, and nobody who waits for it.
+        let claims = plan.http.iter().filter(|http| !http.resources.is_empty()).map(|http| &http.claims);
+        let topics = self.topics.of(of_http.chain(claims));
         self.parts.web.change(&self.parts.grounds, plan.http.as_ref(), bound, &topics)?;
         self.watch_files();
         Ok(())

@@ -10,9 +10,9 @@ use super::signal::Signal;
 use super::subscriber::Grounds;
 use super::threads::Task;
 use crate::config::plan::TopicPlan;
-use crate::http::View;
-use crate::log::kafka::{Cluster, Start};
-use crate::status::Status;
+use crate::http::{Claims, View};
+use crate::log::kafka::{Cluster, End, Start};
+use crate::status::{Status, now_ms};
 
 /// Between two questions to the broker whether it is there, and how long one may take.
 const WATCH_EVERY: Duration = Duration::from_secs(2);
@@ -129,6 +129,8 @@ fn follow(
     let mut tail = cluster.tail(topics, &Start::Beginning).map_err(|error| error.to_string())?;
     let mut caught_up = false;
     let mut asked = Instant::now();
+    // What somebody waits for.
+    let mut question = None;
     while !stop.given() {
         if status.broker_away() {
             return Ok(());
@@ -146,6 +148,56 @@ fn follow(
         if !caught_up && tail.caught_up() {
             caught_up = true;
             view.caught_up();
+        }
+        match &question {
+            Some((questions, written)) if tail.has_reached(written) => {
+                view.is_current(*questions);
+                question = None;
+            }
+            Some(_) => {}
+            None => {
+                if let Some(questions) = view.questions() {
+                    let written = cluster.extents(topics, End::Written).map_err(|error| error.to_string())?;
+                    question = Some((questions, written));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads what the hosts of the pipeline claim, from a while ago on: older claims are void. After the broker was away
+/// it is read again from a while ago on, which repeats without harm.
+pub(super) fn feed_claims(grounds: &Grounds, claims: Claims, there: Signal) -> miette::Result<Task> {
+    let Grounds { cluster, status, .. } = grounds.clone();
+    grounds.threads.spawn("http-claims".into(), &grounds.stop.child(), move |stop| {
+        there.wait_unless(stop);
+        let mut told = Told::default();
+        while !stop.given() {
+            if let Err(error) = follow_claims(&cluster, &claims, &status, stop)
+                && !status.broker_away()
+            {
+                told.once("the claims of idempotency keys can't be read", error);
+            }
+            stop.wait(AGAIN);
+        }
+    })
+}
+
+fn follow_claims(cluster: &Cluster, claims: &Claims, status: &Status, stop: &Signal) -> Result<(), String> {
+    // The embedded broker finds no records by their time, and has few.
+    let start = if cluster.is_embedded() {
+        Start::Beginning
+    } else {
+        Start::Time(now_ms() - claims.lookback().as_millis() as i64)
+    };
+    let mut tail = cluster.tail(&[claims.topic()], &start).map_err(|error| error.to_string())?;
+    while !stop.given() && !status.broker_away() {
+        for event in tail.poll(VIEW_BATCH, VIEW_WAIT).map_err(|error| error.to_string())? {
+            claims.apply(&event);
+        }
+        if tail.caught_up() {
+            claims.caught_up();
         }
     }
     Ok(())

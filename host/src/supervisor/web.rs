@@ -17,7 +17,7 @@ use super::signal::Signal;
 use super::subscriber::Grounds;
 use super::threads::Task;
 use crate::config::plan::HttpPlan;
-use crate::http::{self, Admin, App, Shutdown};
+use crate::http::{self, Admin, App, Claims, Shutdown};
 use crate::log::Publish;
 
 pub(super) struct Web {
@@ -34,6 +34,9 @@ struct Serving {
     app: watch::Sender<Arc<App>>,
     listener: Listener,
     reader: Task,
+    claims: Claims,
+    /// What reads them, once there is a resource.
+    claims_reader: Option<Task>,
 }
 
 struct Listener {
@@ -97,6 +100,7 @@ impl Web {
             (Some(serving), None) => {
                 serving.listener.task.stop.give();
                 serving.reader.stop.give();
+                serving.claims_reader.iter().for_each(|reader| reader.stop.give());
                 self.serving = None;
             }
             (Some(serving), Some(plan)) => serving.go_over(grounds, &self.runtime, plan, bound, topics)?,
@@ -104,11 +108,14 @@ impl Web {
                 let Some(bound) = bound else { unreachable!("a new address was bound") };
                 let publisher = publisher(grounds, &plan)?;
                 let (status, admin) = (grounds.status.clone(), self.admin.clone());
-                let (app, view) = App::new(&plan, status, publisher.clone(), Some(admin));
+                let claims = Claims::new(plan.claims.clone(), Claims::life(plan.body_timeout));
+                let (app, view) = App::new(&plan, status, publisher.clone(), claims.clone(), Some(admin));
                 let app = watch::Sender::new(Arc::new(app));
+                let claims_reader = feed_claims(grounds, &plan, &claims, &topics)?;
                 let reader = jobs::feed_view(grounds, view, None, topics)?;
                 let listener = Listener::start(grounds, &self.runtime, &plan, bound, app.subscribe())?;
-                self.serving = Some(Serving { plan, publisher, app, listener, reader });
+                self.serving =
+                    Some(Serving { plan, publisher, app, listener, reader, claims, claims_reader });
             }
         }
         Ok(())
@@ -133,6 +140,9 @@ impl Serving {
             publisher(grounds, &plan)?
         };
         let (app, view) = self.app.borrow().succeed(&plan, publisher.clone());
+        if self.claims_reader.is_none() {
+            self.claims_reader = feed_claims(grounds, &plan, &self.claims, &topics)?;
+        }
         if self.plan.resources != plan.resources {
             let reader = jobs::feed_view(grounds, view, Some(self.reader.clone()), topics)?;
             self.reader.stop.give();
@@ -174,6 +184,18 @@ impl BindError {
 
 fn publisher(grounds: &Grounds, plan: &HttpPlan) -> miette::Result<Arc<dyn Publish>> {
     Ok(Arc::new(grounds.cluster.publisher(plan.body_timeout).into_diagnostic()?))
+}
+
+fn feed_claims(
+    grounds: &Grounds,
+    plan: &HttpPlan,
+    claims: &Claims,
+    topics: &Signal,
+) -> miette::Result<Option<Task>> {
+    if plan.resources.is_empty() {
+        return Ok(None);
+    }
+    jobs::feed_claims(grounds, claims.clone(), topics.clone()).map(Some)
 }
 
 fn bind(listen: SocketAddr) -> Result<TcpListener, BindError> {

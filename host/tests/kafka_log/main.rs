@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use common::{DEADLINE, wait_for};
-use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicPlan};
+use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicKind, TopicPlan};
 use wasmill::event::{Event, Header, Record, TopicPartition};
 use wasmill::log::kafka::{Cluster, Committer, Membership, Source, Start};
 use wasmill::log::{Commit, Committer as _, Progress, Publish, Source as _};
@@ -73,7 +73,7 @@ impl Topics {
 }
 
 fn topic(name: &str, partitions: i32) -> TopicPlan {
-    TopicPlan { name: name.into(), partitions, replication: 1, dead_letters: false }
+    TopicPlan { name: name.into(), partitions, replication: 1, kind: TopicKind::Events }
 }
 
 fn round_trip(t: &Topics, cluster: &Cluster) {

@@ -19,7 +19,7 @@ use serde_json::json;
 use super::letter::Failed;
 use super::{CAUSES, Subscriber, settled_topic, subscribers};
 use crate::cli::{broker, host};
-use crate::config::plan::{Plan, TopicPlan};
+use crate::config::plan::{Plan, TopicKind, TopicPlan};
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
 use crate::event::{Event, Header, Position, Record, header};
 use crate::log::kafka::{Cluster, Committer, Membership};
@@ -153,7 +153,8 @@ fn settle(
     } else {
         let letters = plan.topics.iter().find(|topic| topic.name == *subscriber.dead_letter);
         let replication = letters.map_or(-1, |topic| topic.replication);
-        let topic = TopicPlan { name: marks.clone(), partitions: 1, replication, dead_letters: true };
+        let topic =
+            TopicPlan { name: marks.clone(), partitions: 1, replication, kind: TopicKind::DeadLetters };
         cluster.ensure_topics(&[topic]).map_err(refused)?;
         // Before the marks are read: whoever did the same before this can add no more.
         Some(cluster.only_committer(&marks).map_err(refused)?)

@@ -103,7 +103,7 @@ mod tests {
     use super::*;
     use crate::config::plan::{HttpPlan, Secret};
     use crate::event::Record;
-    use crate::http::{App, Asked, Command, Refused, RefusedKind, serve};
+    use crate::http::{App, Asked, Claims, Command, Refused, RefusedKind, serve};
     use crate::log::{Publish, Publishing};
     use crate::status::Status;
 
@@ -120,7 +120,9 @@ mod tests {
         tokens: [Option<&str>; 2],
         path: &str,
     ) -> (Result<Value, miette::Report>, Option<Command>) {
+        let claims = Claims::new("claims".into(), Duration::ZERO);
         let plan = HttpPlan {
+            claims: claims.topic(),
             listen: ([127, 0, 0, 1], 0).into(),
             body_limit: 1,
             header_timeout: Duration::from_secs(5),
@@ -130,7 +132,7 @@ mod tests {
         let [of_host, of_client] = tokens.map(|token| token.map(Secret::new));
         let (admin, commands) = Admin::new(of_host);
         let (app, _view) =
-            App::new(&plan, Status::new("test", "memory", false), Arc::new(Nowhere), Some(admin));
+            App::new(&plan, Status::new("test", "memory", false), Arc::new(Nowhere), claims, Some(admin));
         let listener = tokio::net::TcpListener::bind(plan.listen).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let end = Arc::<AtomicBool>::default();

@@ -23,8 +23,13 @@ impl Compiler<'_, '_> {
         let body_limit = units::size(&http.body_limit, 1, 64 << 20);
         let timeout = |text: &str| units::duration(text, Duration::from_millis(10), Duration::from_secs(600));
         let (header_timeout, body_timeout) = (timeout(&http.header_timeout), timeout(&http.body_timeout));
+        let claims: Arc<str> = format!("wasmill.{}.claims", self.pipeline).into();
+        if !http.resources.is_empty() {
+            self.topology.add(&claims, Use::Claims);
+        }
         let document = &mut *self.document;
         HttpPlan {
+            claims,
             listen: or(document, &["http", "listen"], listen, SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
             body_limit: or(document, &["http", "body_limit"], body_limit, 0),
             header_timeout: or(document, &["http", "header_timeout"], header_timeout, Duration::ZERO),

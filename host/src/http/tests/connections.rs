@@ -123,8 +123,9 @@ async fn a_shutdown_ends_within_its_deadline_whatever_clients_and_brokers_do() {
 
 /// With an app that the test adjusts; `serving` ends when it is aborted.
 async fn adjusted(adjust: impl FnOnce(&mut App)) -> (SocketAddr, JoinHandle<()>) {
-    let (mut app, _view) =
-        App::new(&plan(), Status::new("test", "memory", false), Arc::new(Broker::new()), None);
+    let claims = Claims::new(CLAIMS.into(), Duration::ZERO);
+    let status = Status::new("test", "memory", false);
+    let (mut app, _view) = App::new(&plan(), status, Arc::new(Broker::new()), claims, None);
     adjust(&mut app);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -230,4 +231,56 @@ async fn a_slow_body_for_which_there_is_no_room_counts_until_it_ends() {
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     until(|| slots.available_permits() == 1).await;
     serving.abort();
+}
+
+#[tokio::test]
+async fn connections_that_stall_give_way_to_those_that_come() {
+    let (address, serving) = adjusted(|app| app.max_connections = 3).await;
+    let mut stalled = Vec::new();
+    for text in ["", "GET /healthz HTTP/1.1\r\nhost", "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"] {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(text.as_bytes()).await.unwrap();
+        stalled.push(stream);
+    }
+    for _ in 0..3 {
+        let mut healthy = TcpStream::connect(address).await.unwrap();
+        healthy.write_all(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        // Long before the stalled ones' five seconds are over.
+        let answer =
+            tokio::time::timeout(Duration::from_secs(4), read_to_end(healthy)).await.expect("its turn");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+    serving.abort();
+}
+
+#[tokio::test]
+async fn slow_bodies_give_way_to_those_that_come() {
+    // Of the places for bodies, and of the room that they take together.
+    for (slots, bytes) in [(1, usize::MAX), (usize::MAX, 120)] {
+        let (address, serving) = adjusted(|app| {
+            let excess = |semaphore: &Semaphore, left| semaphore.available_permits().saturating_sub(left);
+            app.bodies.slots.forget_permits(excess(&app.bodies.slots, slots));
+            app.bodies.bytes.forget_permits(excess(&app.bodies.bytes, bytes));
+        })
+        .await;
+        let mut slow = TcpStream::connect(address).await.unwrap();
+        let part = format!("{HEAD}content-length: 100\r\n\r\n{}", "x".repeat(60));
+        slow.write_all(part.as_bytes()).await.unwrap();
+        let whole = format!("{{\"grams\":1,\"note\":\"{}\"}}", "x".repeat(80));
+        let whole = format!("{HEAD}connection: close\r\ncontent-length: {}\r\n\r\n{whole}", whole.len());
+        let taken = async {
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                stream.write_all(whole.as_bytes()).await.unwrap();
+                if read_to_end(stream).await.starts_with("HTTP/1.1 201") {
+                    break;
+                }
+            }
+        };
+        // The slow one has its chance first.
+        tokio::time::timeout(Duration::from_secs(4), taken).await.expect("taken");
+        let answer = read_to_end(slow).await;
+        assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("slow-body"), "{answer}");
+        serving.abort();
+    }
 }

@@ -1,5 +1,6 @@
 //! The ingress over real sockets, against a broker in memory.
 
+mod claims;
 mod commands;
 mod connections;
 mod describes;
@@ -36,6 +37,8 @@ use crate::status::now_ms;
 struct Broker {
     log: Arc<Mutex<Vec<Event>>>,
     mode: watch::Sender<Mode>,
+    /// The claims topic, and those who read it.
+    claimed: Arc<Mutex<(i64, Vec<Claims>)>>,
 }
 
 #[derive(Clone)]
@@ -51,7 +54,7 @@ enum Mode {
 
 impl Broker {
     fn new() -> Self {
-        Self { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge) }
+        Self { log: Arc::default(), mode: watch::Sender::new(Mode::Acknowledge), claimed: Arc::default() }
     }
 
     fn append(&self, record: Record) -> Position {
@@ -68,6 +71,22 @@ impl Broker {
         position
     }
 
+    /// Read back at once by everybody.
+    fn claim(&self, record: Record) -> Position {
+        let mut claimed = self.claimed.lock().unwrap();
+        let position = Position { topic: record.topic, partition: 0, offset: claimed.0 };
+        claimed.0 += 1;
+        let event = Event {
+            position: position.clone(),
+            timestamp_ms: Some(now_ms()),
+            key: record.key,
+            payload: record.payload,
+            headers: record.headers,
+        };
+        claimed.1.iter().for_each(|claims| claims.apply(&event));
+        position
+    }
+
     fn events(&self) -> Vec<Event> {
         self.log.lock().unwrap().clone()
     }
@@ -76,6 +95,9 @@ impl Broker {
 impl Publish for Broker {
     fn publish(&self, record: Record, _timeout: Duration) -> Publishing<'_> {
         Box::pin(async move {
+            if &*record.topic == CLAIMS {
+                return Ok(self.claim(record));
+            }
             let mut mode = self.mode.subscribe();
             let mode = mode.wait_for(|mode| !matches!(mode, Mode::Hold)).await.unwrap().clone();
             match mode {
@@ -90,6 +112,8 @@ impl Publish for Broker {
         })
     }
 }
+
+const CLAIMS: &str = "claims";
 
 struct Server {
     address: SocketAddr,
@@ -113,6 +137,7 @@ fn plan() -> HttpPlan {
         body_limit: 4096,
         header_timeout: Duration::from_secs(5),
         body_timeout: Duration::from_secs(5),
+        claims: CLAIMS.into(),
         resources: vec![ResourcePlan {
             name: "parcels".into(),
             topic: "parcels".into(),
@@ -152,7 +177,10 @@ async fn server_on(plan: HttpPlan, broker: Broker) -> Server {
 
 async fn commanded(plan: HttpPlan, broker: Broker, admin: Option<Admin>) -> Server {
     let status = Status::new("test", "memory", false);
-    let (app, view) = App::new(&plan, status.clone(), Arc::new(broker.clone()), admin);
+    let claims = Claims::new(CLAIMS.into(), Claims::life(plan.body_timeout));
+    broker.claimed.lock().unwrap().1.push(claims.clone());
+    claims.caught_up();
+    let (app, view) = App::new(&plan, status.clone(), Arc::new(broker.clone()), claims, admin);
     let (app, newest) = watch::channel(Arc::new(app));
     let listener = tokio::net::TcpListener::bind(plan.listen).await.unwrap();
     let address = listener.local_addr().unwrap();

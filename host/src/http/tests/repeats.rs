@@ -134,14 +134,43 @@ async fn after_a_lost_acknowledgement_a_repetition_does_not_publish_again() {
 }
 
 #[tokio::test]
-async fn a_repetition_before_the_record_is_read_back_means_the_same_id() {
+async fn a_repetition_before_the_record_is_read_back_waits_for_it() {
     let server = server().await;
     server.broker.mode.send_replace(Mode::WriteAndFail(PublishError::Unavailable("lost".into())));
-    server.post_with_key("k", BODY).await;
+    assert_eq!(server.post_with_key("k", BODY).await.problem(), "unknown-outcome");
     server.broker.mode.send_replace(Mode::Acknowledge);
-    assert_eq!(server.post_with_key("k", BODY).await.status, StatusCode::CREATED);
-    let [first, second] = &server.broker.events()[..] else { panic!("two records") };
-    assert_eq!((&first.key, &first.payload), (&second.key, &second.payload));
+    let repetition = server.post_with_key("k", BODY);
+    tokio::pin!(repetition);
+    assert!(tokio::time::timeout(Duration::from_millis(100), &mut repetition).await.is_err());
+    server.read_back();
+    let answer = repetition.await;
+    assert_eq!((answer.status, answer.header("idempotency-replayed")), (StatusCode::CREATED, Some("true")));
+    assert_eq!(server.broker.events().len(), 1);
+}
+
+#[tokio::test]
+async fn every_request_is_answered_soon_when_the_broker_goes_away_and_in_time_when_it_is_silent() {
+    let server = server().await;
+    server.broker.mode.send_replace(Mode::Hold);
+    for (away, key, held) in [(false, "k", 2), (true, "l", 4)] {
+        let (keyed, plain) = (server.post_with_key(key, BODY), server.post(BODY));
+        let waiting = async { tokio::join!(keyed, plain) };
+        let going = async {
+            until(|| server.broker.mode.receiver_count() == held).await;
+            for _ in 0..2 {
+                server.status.broker_answered(if away { Err("gone".into()) } else { Ok(()) });
+            }
+        };
+        let ((keyed, plain), ()) =
+            tokio::time::timeout(Duration::from_secs(if away { 4 } else { 8 }), async {
+                tokio::join!(waiting, going)
+            })
+            .await
+            .expect("an answer in time");
+        for answer in [keyed, plain] {
+            assert_eq!((&*answer.problem(), answer.header("retry-after")), ("unknown-outcome", Some("5")));
+        }
+    }
 }
 
 #[tokio::test]
@@ -164,7 +193,7 @@ async fn remembered_keys_are_bounded() {
 }
 
 /// All of them, polled together.
-async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+pub(super) async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {
         for (future, output) in futures.iter_mut().zip(&mut outputs) {

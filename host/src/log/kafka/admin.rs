@@ -19,7 +19,7 @@ use super::context::{self, Plain};
 use super::embedded::Embedded;
 use super::token::Renewal;
 use super::{CALL, ConnectError};
-use crate::config::plan::TopicPlan;
+use crate::config::plan::{TopicKind, TopicPlan};
 
 /// How long new topics may take to show in the metadata.
 const SHOWN: Duration = Duration::from_secs(15);
@@ -83,7 +83,16 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
         .iter()
         .map(|t| {
             let new = NewTopic::new(&t.name, t.partitions, TopicReplication::Fixed(t.replication));
-            if t.dead_letters { new.set("max.message.bytes", client::MAX_RECORD_BYTES) } else { new }
+            match t.kind {
+                TopicKind::Events => new,
+                TopicKind::DeadLetters => new.set("max.message.bytes", client::MAX_RECORD_BYTES),
+                // Void within minutes; an hour is for who looks into it.
+                TopicKind::Claims => new
+                    .set("cleanup.policy", "delete")
+                    .set("retention.ms", "3600000")
+                    .set("segment.ms", "600000")
+                    .set("message.timestamp.type", "LogAppendTime"),
+            }
         })
         .collect();
     let options = AdminOptions::new().operation_timeout(Some(SHOWN)).request_timeout(Some(SHOWN));

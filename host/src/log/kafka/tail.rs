@@ -45,6 +45,8 @@ pub struct Tail {
     /// Of those that are read up to an offset and no further; a partition that is not among them has the end that it
     /// has when the tail gets there.
     ends: HashMap<TopicPartition, i64>,
+    /// The offset before which all of a partition was polled.
+    reached: HashMap<TopicPartition, i64>,
 }
 
 impl Tail {
@@ -66,8 +68,8 @@ impl Tail {
         }
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
-        let topics = Topics::default();
-        Ok(Self { consumer, topics, renewal, followed, behind, ends: HashMap::new() })
+        let (topics, ends, reached) = Default::default();
+        Ok(Self { consumer, topics, renewal, followed, behind, ends, reached })
     }
 
     /// Reads these offsets of these partitions, and nothing else.
@@ -78,8 +80,8 @@ impl Tail {
         // What is asked for is there: an answer that comes late for want of records only holds up the next question.
         let (consumer, renewal) = reader(base, &[("fetch.wait.max.ms", "5")])?;
         let (topics, followed) = (Topics::default(), Vec::new());
-        let (behind, ends) = Default::default();
-        let mut tail = Self { consumer, topics, renewal, followed, behind, ends };
+        let (behind, ends, reached) = Default::default();
+        let mut tail = Self { consumer, topics, renewal, followed, behind, ends, reached };
         tail.turn_to(ranges)?;
         Ok(tail)
     }
@@ -106,6 +108,7 @@ impl Tail {
         while events.len() < max && bytes < BATCH_BYTES {
             match native::next(&self.consumer, wait, &mut self.topics) {
                 Next::Event(event) => {
+                    self.reached.insert(event.position.topic_partition(), event.position.offset + 1);
                     let due = self.is_due(&event.position)?;
                     if due {
                         bytes += event.bytes();
@@ -116,6 +119,7 @@ impl Tail {
                     }
                 }
                 Next::End(partition, offset) => {
+                    self.reached.insert(partition.clone(), offset);
                     // What stands behind it is in a transaction that is open yet.
                     if self.ends.get(&partition).is_some_and(|end| offset < *end) {
                         continue;
@@ -169,6 +173,11 @@ impl Tail {
             }
         }
         Ok(false)
+    }
+
+    /// Whether everything before these has been polled.
+    pub fn has_reached(&self, extents: &BTreeMap<TopicPartition, Range<i64>>) -> bool {
+        extents.iter().all(|(id, extent)| self.reached.get(id).is_some_and(|reached| *reached >= extent.end))
     }
 
     /// Whether every partition's end has been reached at least once, so that all that was there at the
