@@ -1,5 +1,5 @@
 //! Bodies that are being read or published: within a time, and of all of them together only so many and so many
-//! bytes, however many clients send slowly.
+//! bytes, however many clients send slowly. Where there is no room for one that comes, the slowest gives its own up.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,11 +9,16 @@ use axum::http::{HeaderMap, StatusCode, header};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::problem::Problem;
+use super::waiting::Waiting;
 
 /// Bytes of all bodies under way, or four of the largest if that is more. What holds them takes up to twice that.
 const BYTES: usize = 64 << 20;
+/// How long a body waits for the room that others are to give up, and for that of one before the next is cut.
+const ROOM: Duration = Duration::from_secs(1);
+const GIVEN_UP: Duration = Duration::from_millis(50);
 
 #[derive(Clone)]
 pub(super) struct Bodies {
@@ -22,6 +27,8 @@ pub(super) struct Bodies {
     /// Fewer than connections: what is left answers probes and reads.
     pub(super) slots: Arc<Semaphore>,
     pub(super) bytes: Arc<Semaphore>,
+    /// Those that are being read.
+    waiting: Waiting,
 }
 
 /// A whole body; its share of the bounds ends with it.
@@ -35,7 +42,7 @@ impl Bodies {
     /// Each of at most `limit` bytes, complete within `timeout`.
     pub(super) fn new(limit: usize, timeout: Duration, most: usize) -> Self {
         let bytes = Arc::new(Semaphore::new(room(limit)));
-        Self { limit, timeout, slots: Arc::new(Semaphore::new(most)), bytes }
+        Self { limit, timeout, slots: Arc::new(Semaphore::new(most)), bytes, waiting: Waiting::default() }
     }
 
     /// For a plan that takes this one's place: what is being read counts on, unless the limit asks for other room.
@@ -45,7 +52,7 @@ impl Bodies {
         } else {
             Arc::new(Semaphore::new(room(limit)))
         };
-        Self { limit, timeout, slots: self.slots.clone(), bytes }
+        Self { limit, timeout, slots: self.slots.clone(), bytes, waiting: self.waiting.clone() }
     }
 
     /// All of the body, or the problem. A body that is too large, or for which there is no room, is read to its end
@@ -63,7 +70,8 @@ impl Bodies {
         if announced > limit && (request.contains_key(header::EXPECT) || announced > most_discarded) {
             return Err(too_large());
         }
-        let slot = self.slots.clone().try_acquire_owned().map_err(|_none| no_room())?;
+        let slot = self.room(&self.slots, 1).await.ok_or_else(no_room)?;
+        let wait = self.waiting.begin();
         // Until there is no room for more, or it is too large.
         let mut kept = Some((BytesMut::new(), None::<OwnedSemaphorePermit>));
         let mut read = 0;
@@ -74,20 +82,30 @@ impl Bodies {
                 if read > most_discarded {
                     break;
                 }
-                kept = kept.take().filter(|_| read <= limit).and_then(|(mut kept, mut share)| {
-                    let more =
-                        self.bytes.clone().try_acquire_many_owned(u32::try_from(bytes.len()).ok()?).ok()?;
-                    match &mut share {
-                        Some(share) => share.merge(more),
-                        None => share = Some(more),
+                let Some((whole, share)) = kept.as_mut().filter(|_| read <= limit) else {
+                    kept = None;
+                    continue;
+                };
+                match (self.room(&self.bytes, bytes.len()).await, share) {
+                    (None, _) => kept = None,
+                    (Some(more), Some(share)) => {
+                        share.merge(more);
+                        whole.extend_from_slice(&bytes);
                     }
-                    kept.extend_from_slice(&bytes);
-                    Some((kept, share))
-                });
+                    (Some(more), share) => {
+                        *share = Some(more);
+                        whole.extend_from_slice(&bytes);
+                    }
+                }
             }
             Ok::<_, axum::Error>(())
         };
-        let outcome = tokio::time::timeout(timeout, reading).await;
+        let outcome = tokio::select! {
+            biased;
+            outcome = tokio::time::timeout(timeout, reading) => outcome,
+            () = wait.cut() => return Err(cut()),
+        };
+        drop(wait);
         match (outcome, kept) {
             _ if read > limit => Err(too_large()),
             (Ok(Ok(())), Some((bytes, share))) => {
@@ -106,9 +124,33 @@ impl Bodies {
     }
 }
 
+impl Bodies {
+    /// So many of the permits; if there are too few, those of the bodies that have been read longest.
+    async fn room(&self, of: &Arc<Semaphore>, many: usize) -> Option<OwnedSemaphorePermit> {
+        let many = u32::try_from(many).ok()?;
+        if let Ok(room) = of.clone().try_acquire_many_owned(many) {
+            return Some(room);
+        }
+        let until = Instant::now() + ROOM;
+        while self.waiting.cut_longest() && Instant::now() < until {
+            let room = tokio::time::timeout(GIVEN_UP, of.clone().acquire_many_owned(many)).await;
+            if let Ok(Ok(room)) = room {
+                return Some(room);
+            }
+        }
+        None
+    }
+}
+
 /// Bytes of all bodies, each of at most `limit`.
 fn room(limit: usize) -> usize {
     BYTES.max(limit.saturating_mul(4))
+}
+
+fn cut() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body took too long")
+        .detail("So many bodies are under way that the slowest had to give way. Nothing was published.")
+        .close()
 }
 
 fn no_room() -> Problem {

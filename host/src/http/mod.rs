@@ -29,6 +29,7 @@ mod state;
 mod stream;
 mod trace_context;
 mod view;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -8,6 +8,7 @@
 
 mod back_seat;
 mod deployer;
+mod descriptors;
 mod history;
 mod inbox;
 mod jobs;
@@ -72,6 +73,7 @@ pub enum Ended {
 /// second signal ends the process at once.
 pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Result<Ended> {
     let plan = &loaded.plan;
+    descriptors::raise_the_limit();
     // Whatever can be wrong is found before anything is started.
     info!("compiling {} components", plan.handlers.len());
     let inbox = Inbox::default();
