@@ -9,7 +9,10 @@ A recipient's local part chooses the answer:
   content-NNN     the mail's data is answered with NNN
   hang            the mail's data is never answered
   slow-N-…        the mail's data is answered after N seconds
-  drop            the connection is cut in the middle of the mail
+  drop            the connection is cut in place of the answer to the mail's data
+  once-cut-…      the first time, the connection is cut when the mail's data are to come
+  once-hang-…     the first time, the mail's data is never answered
+  once-lost-…     the first time, the mail is accepted, and the connection cut before that is said
 A reply 421 also closes the connection, as RFC 5321 says.
 """
 
@@ -42,9 +45,14 @@ class Sink:
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 recipient ok"
 
+    def first_time(self, behaviour, to):
+        first = to.startswith(f"once-{behaviour}-") and to not in self.seen
+        self.seen.add(to)
+        return first
+
     async def handle_DATA(self, server, session, envelope):
         to = envelope.rcpt_tos[0]
-        if to.startswith("hang@"):
+        if to.startswith("hang@") or to.startswith("once-hang-") and self.first_time("hang", to):
             await asyncio.Event().wait()
         if seconds := re.match(r"slow-(\d+)", to):
             await asyncio.sleep(int(seconds[1]))
@@ -60,6 +68,8 @@ class Sink:
             "tls": server.transport.get_extra_info("sslcontext") is not None,
             "user": session.auth_data,
         })
+        if to.startswith("once-lost-") and self.first_time("lost", to):
+            server.transport.abort()
         return "250 2.0.0 queued"
 
     async def answer(self, server, code):
@@ -67,6 +77,16 @@ class Sink:
             await server.push("421 4.3.2 going down")
             server.transport.close()
         return f"{code} told to"
+
+
+class Server(SMTP):
+    async def smtp_DATA(self, arg):
+        to = self.envelope.rcpt_tos[0] if self.envelope.rcpt_tos else ""
+        if to.startswith("once-cut-") and self.event_handler.first_time("cut", to):
+            await self.push("354 go on")
+            self.transport.abort()
+            return
+        await super().smtp_DATA(arg)
 
 
 def certificate(folder):
@@ -99,7 +119,7 @@ async def main():
         nonlocal connections
         connections += 1
         say(connected=connections)
-        return SMTP(
+        return Server(
             sink,
             hostname="sink.test",
             enable_SMTPUTF8=False,

@@ -7,14 +7,16 @@ use crate::mill::Mill;
 use crate::proxy::{ADD_OFFSETS_TO_TXN, END_TXN, TXN_OFFSET_COMMIT, Weather};
 
 pub(crate) struct Episode {
-    /// Until everything had come out that was placed before the fault was over; where others are to take over, before
-    /// it began.
+    /// From the end of the fault, or from its beginning where others are to take over, until everything came out that
+    /// had been placed, and what was placed in the second after it.
     pub(crate) recovery: Duration,
     /// What a host took that was told to stop amid the fault.
     pub(crate) shutdown: Option<Duration>,
 }
 
-pub(crate) const FAULTS: [(&str, fn(&mut Mill) -> Episode); 14] = [
+pub(crate) type Fault = (&'static str, fn(&mut Mill) -> Episode);
+
+pub(crate) const FAULTS: [Fault; 14] = [
     ("host killed, started again at once", killed_and_started),
     ("host killed, its peer takes over", killed),
     ("host stopped for longer than its session", stopped_for_long),

@@ -12,8 +12,10 @@ use wasmill::log::kafka::Start;
 
 use crate::common::orders::{cluster, number, text};
 
+type Topic = (&'static str, fn(u64) -> bool);
+
 /// What comes of each placed order, by topic: of which numbers of a key there is a record.
-const TOPICS: [(&str, fn(u64) -> bool); 6] = [
+const TOPICS: [Topic; 6] = [
     ("order_details", |_| true),
     ("order_confirmed", |_| true),
     (EMAILS, |_| true),

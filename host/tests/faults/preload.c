@@ -1,6 +1,7 @@
 /* Loaded into a host (LD_PRELOAD), so that the system fails it on demand: without privileges no test can fill a disk or
  * set the clock of one process. What it does stands in a file that the test writes and the host has mapped. */
 #define _GNU_SOURCE
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -10,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
+#include <threads.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -48,6 +50,16 @@ time_t time(time_t *into) {
     clock_gettime(CLOCK_REALTIME, &now);
     if (into) *into = now.tv_sec;
     return now.tv_sec;
+}
+
+/* librdkafka waits until a time by the wall clock that it was shown, and the kernel goes by its own. (A real clock that is
+ * set back amid such a wait makes it longer by as much; this one doesn't.) */
+int cnd_timedwait(cnd_t *restrict condition, mtx_t *restrict mutex, const struct timespec *restrict until) {
+    static int (*real)(cnd_t *, mtx_t *, const struct timespec *);
+    if (!real) *(void **)&real = dlsym(RTLD_NEXT, "cnd_timedwait");
+    struct timespec by_kernel = *until;
+    by_kernel.tv_sec -= faults->clock_ahead_s;
+    return real(condition, mutex, &by_kernel);
 }
 
 /* A full disk refuses what is written, not the names of new files. */

@@ -56,6 +56,10 @@ impl Committer {
         if let Some(id) = &transactional_id {
             config.set("transactional.id", id);
             config.set("transaction.timeout.ms", TRANSACTION.as_millis().to_string());
+            // librdkafka waits almost as long as the transaction may last for an answer that was lost.
+            if config.get("socket.timeout.ms").is_none() {
+                config.set("socket.timeout.ms", CALL.as_millis().to_string());
+            }
         }
         let mut committer = Self {
             config,
