@@ -67,6 +67,10 @@ hostile *args: preflight
     cargo build --quiet --release --locked -p wasmill --bin wasmill --example hostile
     target/release/examples/hostile {{ args }}
 
+# Everything that can fail around the hosts fails, again and again for so many MINUTES (once for 0); prints a table
+faults minutes="20": preflight test-preflight
+    WASMILL_FAULTS={{ minutes }} cargo test --release --locked -p wasmill --test faults -- --nocapture whatever_fails
+
 # Format all code
 fmt:
     cargo fmt --all

@@ -3,6 +3,7 @@
 //! and a host that is told to stop while something fails leaves within its time.
 //!
 //! Each fault once, in CI; again and again for so many minutes with `just faults MINUTES`. Both print the table.
+//! `WASMILL_FAULT=broker` takes those alone whose names have that in them.
 //!
 //! The hosts reach the broker by a proxy that can lose its answers (`proxy.rs`), and the system fails them by a library
 //! that is loaded into them (`preload.c`). Who places orders and who reads the topics come by neither.
@@ -11,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod coordinator;
 mod faults;
 mod ledger;
 mod mill;

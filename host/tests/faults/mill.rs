@@ -49,15 +49,7 @@ impl Mill {
         let folder = tempfile::tempdir().unwrap();
         let (port, behind) = (free_port(), free_port());
         let proxy = Proxy::to(behind);
-        // Who comes by the proxy is sent back to it: a listener has the address that clients are told.
-        let (controller, proxied) = (controller_port(port), proxy.port);
-        let properties = format!(
-            "listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},\
-             CONTROLLER://127.0.0.1:{controller}\n\
-             advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied}\n\
-             listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
-        );
-        fs::write(folder.path().join("properties"), properties).unwrap();
+        fs::write(folder.path().join("properties"), listeners(port, behind, &proxy)).unwrap();
         let pipeline = Pipeline::shipped(|text| text + FLAKY);
         pipeline.put("flaky.wasm", &fs::read(built_guest("flaky")).unwrap());
 
@@ -159,6 +151,16 @@ impl Mill {
         drop(broker);
         (placed, whole, pipeline.eml_files().len())
     }
+}
+
+/// Of a broker at `port`, and at `behind` for who comes by the proxy: a listener has the address that clients are told.
+pub(crate) fn listeners(port: u16, behind: u16, proxy: &Proxy) -> String {
+    let (controller, proxied) = (controller_port(port), proxy.port);
+    format!(
+        "listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxied}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
+    )
 }
 
 fn start_broker(folder: &TempDir, port: u16) -> Broker {

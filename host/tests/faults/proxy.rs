@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// API keys (kafka.apache.org/protocol).
+pub(crate) const FIND_COORDINATOR: i16 = 10;
 pub(crate) const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub(crate) const END_TXN: i16 = 26;
 pub(crate) const TXN_OFFSET_COMMIT: i16 = 28;
@@ -25,6 +26,8 @@ pub(crate) enum Weather {
     /// Every other answer to such a request is lost; the request was carried out. Its connection goes with every
     /// second one that is lost, and with the others it stays, so that the client waits in vain.
     Losing(i16),
+    /// All answers to such a request are lost, and no connection is cut.
+    Without(i16),
 }
 
 pub(crate) struct Proxy {
@@ -156,12 +159,16 @@ fn answers(mut broker: TcpStream, mut client: &TcpStream, asked: &Asked, shared:
                     continue;
                 }
             }
+            Weather::Without(losing) if api == Some(losing) => {
+                shared.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             Weather::Slow(most) => {
                 // As irregular as it need be.
                 let share = u32::from(id[3].wrapping_mul(37)) + 1;
                 thread::sleep(most * share / 256);
             }
-            Weather::Fair | Weather::Losing(_) => {}
+            Weather::Fair | Weather::Losing(_) | Weather::Without(_) => {}
         }
         client.write_all(&frame)?;
     }

@@ -7,6 +7,7 @@
 //! after a timeout).
 
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::consumer::{CommitMode, Consumer};
@@ -20,6 +21,7 @@ use super::deliveries::Deliveries;
 use super::failed::{Failed, Fate};
 use super::fencing::{Fencing, TWO_OF_A_NAME};
 use super::group::Membership;
+use super::offset_sender::OffsetSender;
 use super::{CALL, ConnectError, client, native, record};
 use crate::log::{self, Commit, CommitError, LogError, Progress};
 
@@ -31,13 +33,19 @@ const ABORT: Duration = Duration::from_secs(3);
 
 type Producing = BaseProducer<Context<Deliveries>>;
 
+struct Client {
+    /// `None` on the embedded broker. Before the producer, which ends when nobody else has it.
+    offsets: Option<OffsetSender>,
+    producer: Closing<Arc<Producing>>,
+}
+
 pub struct Committer {
     config: ClientConfig,
     name: String,
     /// `None` on the embedded broker.
     transactional_id: Option<String>,
     /// `None` after a failure that could not be mended at once; `recover` tries again.
-    producer: Option<Closing<Producing>>,
+    client: Option<Client>,
     fenced: Fencing,
     /// That a topic takes no batches: said once.
     told_slow: bool,
@@ -65,7 +73,7 @@ impl Committer {
             config,
             name,
             transactional_id,
-            producer: None,
+            client: None,
             fenced: Fencing::default(),
             told_slow: false,
         };
@@ -75,14 +83,14 @@ impl Committer {
 
     fn replace(&mut self) -> Result<(), ConnectError> {
         // First the old one goes, and its connections.
-        self.producer = None;
-        self.producer = Some(self.make(&self.config)?);
+        self.client = None;
+        self.client = Some(self.make(&self.config)?);
         Ok(())
     }
 
-    fn make(&self, config: &ClientConfig) -> Result<Closing<Producing>, ConnectError> {
+    fn make(&self, config: &ClientConfig) -> Result<Client, ConnectError> {
         let context = Context::new(self.name.clone());
-        let producer: Closing<Producing> = Closing::new(client::create(config, context)?);
+        let producer: Closing<Arc<Producing>> = Closing::new(Arc::new(client::create(config, context)?));
         // Who needs a token to log in asks for it by this queue.
         producer.poll(Duration::ZERO);
         if self.transactional_id.is_some()
@@ -102,17 +110,21 @@ impl Committer {
                 }
             });
         }
-        Ok(producer)
+        let offsets = self.transactional_id.is_some().then(|| OffsetSender::new(Arc::clone(&*producer)));
+        let offsets = offsets
+            .transpose()
+            .map_err(|error| ConnectError::Unavailable(format!("can't start a thread: {error}")))?;
+        Ok(Client { offsets, producer })
     }
 
-    fn attempt(&self, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
-        let Some(producer) = &self.producer else {
+    fn attempt(&mut self, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
+        let Some(Client { offsets, producer }) = &mut self.client else {
             return Err(Failed::of("publish")(KafkaError::Canceled));
         };
         // After a long pause, a new token may be due.
         producer.poll(Duration::ZERO);
-        match self.transactional_id {
-            Some(_) => transact(producer, commit, membership),
+        match offsets {
+            Some(offsets) => transact(producer, offsets, commit, membership),
             None => publish_then_commit(producer, commit, membership),
         }
     }
@@ -122,10 +134,10 @@ impl Committer {
     fn attempt_one_by_one(&mut self, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
         let mut config = self.config.clone();
         config.set("batch.num.messages", "1");
-        self.producer = None;
-        self.producer = Some(self.make(&config).map_err(Failed::unsure)?);
+        self.client = None;
+        self.client = Some(self.make(&config).map_err(Failed::unsure)?);
         let answer = self.attempt(commit, membership);
-        self.producer = None;
+        self.client = None;
         if answer.is_ok() && !mem::replace(&mut self.told_slow, true) {
             tracing::warn!(
                 target: "wasmill::kafka",
@@ -162,7 +174,7 @@ impl Committer {
 
     /// Whether the producer can be used on.
     fn abort(&self) -> bool {
-        let Some(producer) = &self.producer else { return false };
+        let Some(Client { producer, .. }) = &self.client else { return false };
         // With records outstanding abort_transaction hangs; purged, they fail at once.
         producer.purge(PurgeConfig::default().queue().inflight());
         if !native::flush(producer, ABORT, ABORT, || false) {
@@ -181,7 +193,7 @@ impl log::Committer for Committer {
     type Membership = Membership;
 
     fn recover(&mut self) -> Result<(), LogError> {
-        if self.producer.is_some() {
+        if self.client.is_some() {
             return Ok(());
         }
         self.replace().map_err(|e| match e {
@@ -210,21 +222,24 @@ impl log::Committer for Committer {
 
     fn close(mut self, deadline: Duration) {
         // Nothing is open between two commits.
-        if let Some(producer) = &mut self.producer {
-            producer.deadline = deadline;
+        if let Some(client) = &mut self.client {
+            client.producer.deadline = deadline;
         }
     }
 }
 
-fn transact(producer: &Producing, commit: &Commit, membership: &Membership) -> Result<(), Failed> {
+fn transact(
+    producer: &Producing,
+    sender: &mut OffsetSender,
+    commit: &Commit,
+    membership: &Membership,
+) -> Result<(), Failed> {
     let offsets = offsets(commit)?;
     producer.begin_transaction().map_err(Failed::of("begin"))?;
     publish(producer, commit)?;
     if offsets.count() > 0 {
         match membership {
-            Membership::Generation(generation) => producer
-                .send_offsets_to_transaction(&offsets, generation, CALL)
-                .map_err(Failed::of("commit offsets"))?,
+            Membership::Generation(generation) => sender.send(offsets, generation.clone())?,
             Membership::None | Membership::Member(_) => return Err(Failed::moved()),
         }
     }

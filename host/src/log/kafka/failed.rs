@@ -2,8 +2,6 @@
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 
-use super::ConnectError;
-
 pub(super) struct Failed {
     pub(super) fate: Fate,
     pub(super) reason: String,
@@ -23,8 +21,8 @@ impl Failed {
         }
     }
 
-    /// There is no producer, and why.
-    pub(super) fn unsure(reason: ConnectError) -> Self {
+    /// There is no producer, or none of use, and why.
+    pub(super) fn unsure(reason: impl ToString) -> Self {
         Self { fate: Fate::Unsure, reason: reason.to_string(), record: None, by_broker: false }
     }
 

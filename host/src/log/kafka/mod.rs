@@ -16,6 +16,7 @@ mod failed;
 mod fencing;
 mod group;
 mod native;
+mod offset_sender;
 mod offsets;
 mod properties;
 mod publisher;
