@@ -39,7 +39,7 @@ fn check_says_that_the_shipped_pipeline_can_run() {
     let text = run(&pipeline, &["check"], "");
     assert_eq!((text.code, text.stderr.as_str()), (Some(0), ""));
     assert!(
-        text.stdout.starts_with("food-ordering can run: 10 topics on the embedded broker\n"),
+        text.stdout.starts_with("food-ordering can run: 11 topics on the embedded broker\n"),
         "{}",
         text.stdout
     );

@@ -255,7 +255,7 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "shop can run: 6 topics on kafka:9092",
+                "shop can run: 7 topics on kafka:9092",
                 "/readings HTTP → readings",
                 "end b → nothing wasmill.shop.end",
                 "format readings → mails, b wasmill.shop.format",

@@ -32,6 +32,7 @@ Examples:
   echo '{\"key\": \"boiler\", \"payload\": {\"celsius\": 93.5}}' >events.json
   wasmill invoke alarm events.json --format event --json
   wasmill invoke --from-dead-letter alarm.dlq/0/3
+  wasmill invoke --from-dead-letter alarm.dlq/0/3 --component mended.wasm
 
 The README makes the handler `alarm`, and tries those that ship.")]
 pub(super) struct Args {
@@ -58,6 +59,10 @@ pub(super) struct Args {
     /// is the letter's, unless another is named.
     #[arg(long, value_name = "TOPIC/PARTITION/OFFSET", conflicts_with_all = ["file", "format", "key", "batch"])]
     from_dead_letter: Option<Position>,
+
+    /// Runs this component instead, as the handler: to see whether a mended one deals with the event.
+    #[arg(long, value_name = "FILE", requires = "from_dead_letter")]
+    component: Option<PathBuf>,
 
     /// Where the host listens that runs the embedded broker; by default where the pipeline says.
     #[arg(long, value_parser = host::url, requires = "from_dead_letter")]
@@ -95,7 +100,7 @@ pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
     let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
 
     let component = ComponentFile::read(&handler.component);
-    let (outcomes, usage) = handle(handler, component, &loaded.places, &events, &attempts, batch)?;
+    let (outcomes, usage) = handle(handler, component, Some(&loaded.places), &events, &attempts, batch)?;
     let code = report(handler, &events, &outcomes, usage, args.json)?;
     broken.map_or(Ok(code), Err)
 }
@@ -120,12 +125,12 @@ fn report(
 fn handle(
     plan: &HandlerPlan,
     component: Result<ComponentFile, LoadError>,
-    places: &Places,
+    places: Option<&Places>,
     events: &[Event],
     attempts: &[u32],
     batch: usize,
 ) -> miette::Result<(Vec<Outcome>, Usage)> {
-    let mut handler = component::ready(plan, component, Some(places))?;
+    let mut handler = component::ready(plan, component, places)?;
     let events: Vec<_> = events.iter().collect();
     let mut outcomes = Vec::new();
     while outcomes.len() < events.len() {

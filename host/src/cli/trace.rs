@@ -13,7 +13,7 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use crate::config::plan::{Plan, TopicKind};
-use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, SOURCE};
+use crate::event::headers::{ATTEMPTS, DIGEST, FAILURE_KIND, FAILURE_MESSAGE, HANDLER, REDRIVE_OF, SOURCE};
 use crate::event::{Event, header, rfc3339_millis};
 use crate::log::kafka::Start;
 
@@ -90,12 +90,14 @@ struct Hop {
     topic: String,
     partition: i32,
     offset: i64,
-    /// What made the record: a handler's or a sink's name. Null for what came from outside.
+    /// What made the record: a handler's or a sink's name. Null for what came from outside, or was put back.
     handler: Option<String>,
     /// The version of it: a component's sha-256.
     digest: Option<String>,
-    /// The record that it was made from, as `topic/partition/offset`.
+    /// The record that it was made from, as `topic/partition/offset`; of one that was put back its dead letter.
     source: Option<String>,
+    /// By `wasmill dlq redrive`.
+    put_back: bool,
     /// After the record that it was made from; null where that is not one of the key's.
     latency_ms: Option<i64>,
     failure: Option<Failed>,
@@ -112,7 +114,8 @@ struct Failed {
 fn hops(events: &[Event]) -> Vec<Hop> {
     let by_position: HashMap<String, &Event> =
         events.iter().map(|event| (event.position.to_string(), event)).collect();
-    let source = |event: &Event| by_position.get(&text(event, SOURCE)?).copied();
+    let origin = |event: &Event| text(event, REDRIVE_OF).or_else(|| text(event, SOURCE));
+    let source = |event: &Event| by_position.get(&origin(event)?).copied();
     // Several hops can fall into one millisecond: then the longer way from outside is the later. No way
     // is longer than there are records, even if headers were forged to make a circle.
     let depth = |event: &Event| {
@@ -121,15 +124,19 @@ fn hops(events: &[Event]) -> Vec<Hop> {
     let mut ordered: Vec<&Event> = events.iter().collect();
     ordered.sort_by_cached_key(|event| (event.timestamp_ms, depth(event), event.position.clone()));
 
+    // The other headers of what was put back are those of its first time.
+    let put_back = |event: &Event| header(&event.headers, REDRIVE_OF).is_some();
+    let made = |event: &Event, name| text(event, name).filter(|_| !put_back(event));
     let hop = |event: &Event| Hop {
         time: event.timestamp_ms.and_then(rfc3339_millis),
         timestamp_ms: event.timestamp_ms,
         topic: event.position.topic.to_string(),
         partition: event.position.partition,
         offset: event.position.offset,
-        handler: text(event, HANDLER),
-        digest: text(event, DIGEST),
-        source: text(event, SOURCE),
+        handler: made(event, HANDLER),
+        digest: made(event, DIGEST),
+        source: origin(event),
+        put_back: put_back(event),
         latency_ms: source(event).and_then(|from| event.timestamp_ms?.checked_sub(from.timestamp_ms?)),
         failure: text(event, FAILURE_KIND).map(|kind| Failed {
             kind,
@@ -162,7 +169,7 @@ fn table(hops: &[Hop]) -> String {
             hop.time.clone().unwrap_or_default(),
             hop.topic.clone(),
             format!("{}/{}", hop.partition, hop.offset),
-            shown(&hop.handler),
+            if hop.put_back { "(put back)".into() } else { shown(&hop.handler) },
             shown(&hop.digest).chars().take(12).collect(),
             hop.latency_ms.map(|ms| format!("{ms} ms")).unwrap_or_default(),
         ]);
@@ -220,6 +227,19 @@ mod tests {
         ];
         let expected = [("in", None), ("out", Some(200)), ("aside", Some(300)), ("in", None), ("out", None)];
         assert_eq!(topics(&hops(&events)), expected);
+    }
+
+    #[test]
+    fn what_was_put_back_is_nobodys_work_and_comes_from_its_dead_letter() {
+        let events = [
+            event("in", 0, 1000, &[(HANDLER, "before")]),
+            event("h.dlq", 0, 1100, &[(HANDLER, "h"), (SOURCE, "in/1/0")]),
+            event("in", 1, 5100, &[(HANDLER, "before"), (SOURCE, "far/1/0"), (REDRIVE_OF, "h.dlq/1/0")]),
+        ];
+        let hops = hops(&events);
+        assert_eq!(topics(&hops), [("in", None), ("h.dlq", Some(100)), ("in", Some(4000))]);
+        assert_eq!((hops[2].handler.as_deref(), hops[2].put_back), (None, true));
+        assert!(table(&hops).lines().any(|line| line.contains("(put back)")));
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub enum TopicKind {
     Events,
     /// Holds records as they were and what is known of their failure on top: it takes larger ones.
     DeadLetters,
+    /// Holds a note for each dead letter that was settled, for ever: else it would be put back twice.
+    Marks,
     /// Holds what hosts tell each other of requests under way, which is void within minutes.
     Claims,
 }

@@ -33,6 +33,8 @@ use table::{Known, Pending, Table};
 /// How long a claim is remembered beyond its life: so long the view may take to show the record of who held it,
 /// with nobody asking for more than what is read.
 const REMEMBERED: Duration = Duration::from_secs(60);
+/// The most that any host may wait for the broker (`http.body_timeout`).
+const LONGEST_TIMEOUT: Duration = Duration::from_secs(600);
 /// By how much the clocks of hosts and brokers may differ, for a host that looks where to begin to read.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(120);
 
@@ -111,7 +113,8 @@ impl Claims {
 
     /// From how long ago on the topic has to be read.
     pub fn lookback(&self) -> Duration {
-        self.shared.lock().longest() + CLOCKS_DIFFER
+        // Another host may wait longer than this one.
+        Self::life(LONGEST_TIMEOUT) + CLOCKS_DIFFER
     }
 
     /// A record of the claims topic, in offset order within its partition; repeated reading changes nothing.
@@ -119,7 +122,8 @@ impl Claims {
         let (Some(key), Some(payload)) = (&event.key, &event.payload) else { return };
         let Ok(Written { claimant, fingerprint, life_ms }) = serde_json::from_slice(payload) else { return };
         let now = Instant::now();
-        let life = Duration::from_millis(life_ms);
+        // Whoever may write there can't take a key for ever.
+        let life = Duration::from_millis(life_ms).min(Self::life(LONGEST_TIMEOUT));
         let known = Known { claimant, fingerprint, seen: now, life, over: false };
         self.shared.lock().read(hash(key), known, now);
     }

@@ -26,6 +26,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Instant;
 
 use super::idempotency::{Claim, Fingerprint, Outcome};
 use super::publication::{Key, Publication};
@@ -93,6 +94,7 @@ impl Ingress {
     }
 
     pub(super) async fn submit(&self, submission: Submission) -> Outcome {
+        let until = Instant::now() + self.publication.timeout + GRACE;
         // A record would wait in the producer's queue, and its client in the dark.
         if self.status.broker_away() {
             return Err(SubmitError::Away);
@@ -100,7 +102,7 @@ impl Ingress {
         let Some((key, fingerprint)) = submission.idempotency.clone() else {
             let (done, outcome) = watch::channel(None);
             self.start(submission, None, done)?;
-            return self.answer(outcome).await;
+            return self.answer(outcome, until).await;
         };
         let Publication { view, claims, timeout, .. } = &self.publication;
         let known = async {
@@ -120,10 +122,10 @@ impl Ingress {
                 if let Err(error) = self.start(submission, Some(its_key), done) {
                     return view.settle(resource, &key, Err(error));
                 }
-                self.answer(outcome).await
+                self.answer(outcome, until).await
             }
             Claim::Wait(outcome) => {
-                self.answer(outcome).await.map(|receipt| Receipt { replayed: true, ..receipt })
+                self.answer(outcome, until).await.map(|receipt| Receipt { replayed: true, ..receipt })
             }
             Claim::Published(position) => Ok(Receipt { position, replayed: true }),
             Claim::Taken => Err(SubmitError::KeyTaken),
@@ -159,7 +161,7 @@ impl Ingress {
     }
 
     /// The outcome, or that it isn't known in time.
-    async fn answer(&self, mut outcome: watch::Receiver<Option<Outcome>>) -> Outcome {
+    async fn answer(&self, mut outcome: watch::Receiver<Option<Outcome>>, until: Instant) -> Outcome {
         let unknown = |why: &str| Err(PublishError::Unavailable(why.into()).into());
         tokio::select! {
             biased;
@@ -168,7 +170,7 @@ impl Ingress {
                 Ok(None) | Err(_) => unknown("the publication was cut off"),
             },
             () = self.status.until_broker_away() => unknown("the broker is away"),
-            () = tokio::time::sleep(self.publication.timeout + GRACE) => unknown("no answer in time"),
+            () = tokio::time::sleep_until(until) => unknown("no answer in time"),
         }
     }
 

@@ -7,6 +7,9 @@ use super::ingress::SubmitError;
 use super::problem::Problem;
 use crate::log::PublishError;
 
+const NOTHING_BY_THIS: &str =
+    "This request published nothing. What an earlier one with the same Idempotency-Key did stands.";
+
 /// What the broker said goes to the log, not to the client: it may name hosts and users.
 pub(super) fn refusal(error: SubmitError) -> Problem {
     match &error {
@@ -17,7 +20,11 @@ pub(super) fn refusal(error: SubmitError) -> Problem {
         | SubmitError::Away => {
             tracing::debug!(%error, "a request was not accepted");
         }
-        SubmitError::Publish(_) | SubmitError::Unclaimed(_) => {
+        SubmitError::Publish(PublishError::Unavailable(_)) => {
+            tracing::warn!(%error, "it is not known whether a request's record was written");
+        }
+        SubmitError::Publish(PublishError::TooLarge(_) | PublishError::Refused(_))
+        | SubmitError::Unclaimed(_) => {
             tracing::warn!(%error, "a request was not accepted")
         }
     }
@@ -53,7 +60,7 @@ pub(super) fn refusal(error: SubmitError) -> Problem {
         .detail("Its first request had another method, id or body. Take a new key for a new request."),
         SubmitError::Away => {
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, "broker-away", "The broker can't be reached")
-                .detail("Nothing was published.")
+                .detail(NOTHING_BY_THIS)
                 .retry_after(5)
         }
         SubmitError::Unclaimed(_) => Problem::new(
@@ -61,7 +68,7 @@ pub(super) fn refusal(error: SubmitError) -> Problem {
             "not-claimed",
             "The broker did not answer in time",
         )
-        .detail("Nothing was published.")
+        .detail(NOTHING_BY_THIS)
         .retry_after(5),
         SubmitError::UnderWay => Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
@@ -75,7 +82,7 @@ pub(super) fn refusal(error: SubmitError) -> Problem {
             "rebuilding",
             "Idempotency keys are still being read back from the topics",
         )
-        .detail("Nothing was published. Whether this request is a repetition isn't known yet.")
+        .detail(NOTHING_BY_THIS)
         .retry_after(2),
     }
 }

@@ -179,9 +179,11 @@ impl Turn {
             let wait = turns.borrow_and_update().clone();
             match wait {
                 Some(wait) => tokio::select! {
-                    () = wait.cut() => return,
+                    // A request that is here is not cut off: it may be published already.
+                    biased;
                     // Fails only when the sender is gone, and `self` holds it.
                     _ = turns.changed() => {}
+                    () = wait.cut() => return,
                 },
                 None => {
                     let _ = turns.changed().await;

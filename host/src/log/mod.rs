@@ -109,7 +109,7 @@ pub enum CommitError {
     #[error("the transaction was aborted: {0}")]
     Aborted(String),
     /// The group has moved on, or another producer has taken this transactional.id: what was polled
-    /// belongs to someone else. The committer has a new producer already; rewind.
+    /// belongs to someone else. Rewind; [`recover`](Committer::recover) takes the transactional.id back.
     #[error("fenced: {0}")]
     Fenced(String),
     /// Its topic refuses `publish[record]`, now and for ever: too large, or without a key where there must be

@@ -157,8 +157,11 @@ fn follow(
             Some(_) => {}
             None => {
                 if let Some(questions) = view.questions() {
-                    let written = cluster.extents(topics, End::Written).map_err(|error| error.to_string())?;
-                    question = Some((questions, written));
+                    match cluster.extents(topics, End::Written) {
+                        Ok(written) => question = Some((questions, written)),
+                        // Whoever waits is told in time; the next turn asks again.
+                        Err(error) => tracing::debug!("where the topics of the view end: {error}"),
+                    }
                 }
             }
         }
@@ -192,7 +195,14 @@ fn follow_claims(cluster: &Cluster, claims: &Claims, status: &Status, stop: &Sig
         Start::Time(now_ms() - claims.lookback().as_millis() as i64)
     };
     let mut tail = cluster.tail(&[claims.topic()], &start).map_err(|error| error.to_string())?;
+    let mut asked = Instant::now();
     while !stop.given() && !status.broker_away() {
+        if asked.elapsed() > GROWTH {
+            if tail.is_outgrown().map_err(|error| error.to_string())? {
+                return Err("their topic has more partitions by now".into());
+            }
+            asked = Instant::now();
+        }
         for event in tail.poll(VIEW_BATCH, VIEW_WAIT).map_err(|error| error.to_string())? {
             claims.apply(&event);
         }

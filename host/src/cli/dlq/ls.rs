@@ -1,6 +1,6 @@
 //! `wasmill dlq ls`: how many events failed, of which handler and why.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +12,8 @@ use miette::IntoDiagnostic;
 use serde::Serialize;
 
 use super::letter::Failed;
-use super::{CAUSES, settled, settled_topic, subscribers};
+use super::marks::{self, Marks};
+use super::{CAUSES, subscribers};
 use crate::cli::{broker, host};
 use crate::config::plan::Plan;
 use crate::event::Event;
@@ -21,6 +22,10 @@ use crate::text::{count, cut, one_line};
 
 /// Bytes of a message in the table.
 const MESSAGE: usize = 60;
+/// Bytes of a key in the table.
+const KEY: usize = 40;
+/// Letters that are listed one by one.
+const MOST_EACH: usize = 1000;
 
 /// Groups the dead letters of a pipeline by handler and cause: how many, how old, and the newest of each.
 ///
@@ -29,7 +34,7 @@ const MESSAGE: usize = 60;
 #[command(after_help = "\
 Examples:
   wasmill dlq ls
-  wasmill dlq ls alarm --since 1h
+  wasmill dlq ls alarm --since 1h --each
   wasmill dlq ls --cause timeout --json | jq -r '.groups[].newest'")]
 pub(super) struct Args {
     /// Only those of this handler or sink.
@@ -42,6 +47,10 @@ pub(super) struct Args {
     /// Only those of the last while, such as `30m` or `2 days`.
     #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
     since: Option<Duration>,
+
+    /// Lists each of them, too: the newest 1,000, in the order of their topics.
+    #[arg(long)]
+    each: bool,
 
     /// Those too that were put back or discarded.
     #[arg(long)]
@@ -61,19 +70,27 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let topics: Vec<Arc<str>> = subscribers.iter().map(|of| of.dead_letter.clone()).collect();
     let cluster = broker::connect(args.url.as_deref(), plan)?;
     let gone = if args.all {
-        HashSet::new()
+        Marks::new()
     } else {
-        let marks: Vec<Arc<str>> = topics.iter().map(|topic| settled_topic(topic).into()).collect();
-        settled(&cluster, &marks)?
+        let topics: Vec<Arc<str>> = topics.iter().map(|topic| marks::topic(topic)).collect();
+        marks::read(&cluster, &topics)?
     };
     let mut tail = broker::tail(&cluster, &topics, &broker::since(args.since))?;
     let mut groups = Groups::default();
+    let mut letters = VecDeque::new();
     broker::read_to_the_end(&mut tail, &cluster, |letter| {
-        if !gone.contains(&letter.position.to_string()) {
-            groups.add(&letter, args.cause.as_deref());
+        if !marks::is_settled(&gone, &letter) {
+            let counts = groups.add(&letter, args.cause.as_deref());
+            if counts && args.each {
+                letters.push_back(Letter::of(&letter));
+                if letters.len() > MOST_EACH {
+                    letters.pop_front();
+                }
+            }
         }
     })?;
-    let listed = Listed { groups: groups.0.into_values().collect(), now_ms: now_ms() };
+    let letters = args.each.then(|| letters.into());
+    let listed = Listed { groups: groups.0.into_values().collect(), letters, now_ms: now_ms() };
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&listed).into_diagnostic()?);
     } else {
@@ -85,8 +102,35 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
 #[derive(Serialize)]
 struct Listed {
     groups: Vec<Group>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    letters: Option<Vec<Letter>>,
     #[serde(skip)]
     now_ms: i64,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+struct Letter {
+    /// As `topic/partition/offset`.
+    position: String,
+    /// As text.
+    key: Option<String>,
+    cause: String,
+    /// Milliseconds since the epoch: when it failed for good.
+    failed_ms: Option<i64>,
+    message: String,
+}
+
+impl Letter {
+    fn of(letter: &Event) -> Self {
+        let failed = Failed::of(letter);
+        Self {
+            position: letter.position.to_string(),
+            key: letter.key.as_deref().map(|key| String::from_utf8_lossy(key).into_owned()),
+            cause: failed.cause().to_string(),
+            failed_ms: failed.last_failed_ms.or(letter.timestamp_ms),
+            message: failed.message.unwrap_or_default(),
+        }
+    }
 }
 
 /// Dead letters of one handler and one cause.
@@ -108,11 +152,12 @@ struct Group {
 struct Groups(BTreeMap<(String, String), Group>);
 
 impl Groups {
-    fn add(&mut self, letter: &Event, cause: Option<&str>) {
+    /// Whether it is one that was asked for.
+    fn add(&mut self, letter: &Event, cause: Option<&str>) -> bool {
         let failed = Failed::of(letter);
         let kind = failed.cause().to_string();
         if cause.is_some_and(|cause| cause != kind) {
-            return;
+            return false;
         }
         let handler = failed.handler.unwrap_or_else(|| letter.position.topic.to_string());
         let at = failed.last_failed_ms.or(letter.timestamp_ms);
@@ -132,6 +177,33 @@ impl Groups {
             group.newest = letter.position.to_string();
             group.message = failed.message.unwrap_or_default();
         }
+        true
+    }
+}
+
+impl Listed {
+    fn ago(&self, ms: Option<i64>) -> String {
+        let ago =
+            ms.map(|ms| Duration::from_secs(u64::try_from(self.now_ms - ms).unwrap_or_default() / 1000));
+        ago.map(|ago| humantime::format_duration(ago).to_string()).unwrap_or_default()
+    }
+
+    fn each(&self, letters: &[Letter], all: u64) -> String {
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header(["letter", "key", "cause", "age", "message"]);
+        for letter in letters {
+            table.add_row([
+                letter.position.clone(),
+                one_line(&cut(letter.key.as_deref().unwrap_or_default(), KEY)),
+                one_line(&letter.cause),
+                self.ago(letter.failed_ms),
+                one_line(&cut(&letter.message, MESSAGE)),
+            ]);
+        }
+        let rest = all - letters.len() as u64;
+        let more =
+            if rest > 0 { format!("\nand {} before them", count(rest, "other")) } else { String::new() };
+        format!("\n\n{}{more}", table.trim_fmt())
     }
 }
 
@@ -140,31 +212,33 @@ impl fmt::Display for Listed {
         let Some(last) = self.groups.iter().max_by_key(|group| group.newest_ms) else {
             return write!(f, "no dead letters");
         };
-        let ago = |ms: Option<i64>| {
-            let ms = ms.map(|ms| u64::try_from(self.now_ms - ms).unwrap_or_default());
-            ms.map(|ms| humantime::format_duration(Duration::from_secs(ms / 1000)).to_string())
-                .unwrap_or_default()
-        };
         let mut table = Table::new();
-        table
-            .load_preset(NOTHING)
-            .set_header(["handler", "cause", "letters", "oldest", "newest", "which is", "message"]);
+        table.load_preset(NOTHING).set_header([
+            "handler",
+            "cause",
+            "letters",
+            "oldest",
+            "newest",
+            "newest at",
+            "message",
+        ]);
         for group in &self.groups {
             table.add_row([
                 one_line(&group.handler),
                 one_line(&group.cause),
                 group.count.to_string(),
-                ago(group.oldest_ms),
-                ago(group.newest_ms),
+                self.ago(group.oldest_ms),
+                self.ago(group.newest_ms),
                 group.newest.clone(),
                 one_line(&cut(&group.message, MESSAGE)),
             ]);
         }
-        let all = self.groups.iter().map(|group| group.count).sum();
+        let all: u64 = self.groups.iter().map(|group| group.count).sum();
         write!(
             f,
-            "{}\n\n{}; ages since they failed. `wasmill dlq show {}` shows one whole",
+            "{}{}\n\n{}; ages since they failed. `wasmill dlq show {}` shows one whole",
             table.trim_fmt(),
+            self.letters.as_deref().map(|letters| self.each(letters, all)).unwrap_or_default(),
             count(all, "dead letter"),
             last.newest
         )
@@ -198,15 +272,20 @@ mod tests {
         ] {
             groups.add(&letter, None);
         }
-        let listed = Listed { groups: groups.0.into_values().collect(), now_ms: 91_000 };
+        let letters = Some(vec![Letter::of(&letter(1, "h", "trap", "un\u{1b}reachable\nat x", 61_000))]);
+        let listed = Listed { groups: groups.0.into_values().collect(), letters, now_ms: 91_000 };
         let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
         assert_eq!(
             listed.to_string().lines().map(words).collect::<Vec<_>>(),
             [
-                "handler cause letters oldest newest which is message",
+                "handler cause letters oldest newest newest at message",
                 "h reject 2 1m 30s 1m h.dlq/0/2 third",
                 "h trap 1 30s 30s h.dlq/0/1 un\u{fffd}reachable⏎at x",
                 "h.dlq unknown 1 1m 26s 1m 26s h.dlq/0/3",
+                "",
+                "letter key cause age message",
+                "h.dlq/0/1 trap 30s un\u{fffd}reachable⏎at x",
+                "and 3 others before them",
                 "",
                 "4 dead letters; ages since they failed. `wasmill dlq show h.dlq/0/1` shows one whole",
             ]
@@ -220,6 +299,6 @@ mod tests {
             groups.add(&letter, Some("trap"));
         }
         assert_eq!(groups.0.into_keys().collect::<Vec<_>>(), [("h".to_string(), "trap".to_string())]);
-        assert_eq!(Listed { groups: vec![], now_ms: 0 }.to_string(), "no dead letters");
+        assert_eq!(Listed { groups: vec![], letters: None, now_ms: 0 }.to_string(), "no dead letters");
     }
 }

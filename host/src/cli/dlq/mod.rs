@@ -2,20 +2,18 @@
 
 pub(super) mod letter;
 mod ls;
+mod marks;
 mod settle;
 mod show;
 
-use std::collections::HashSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Subcommand;
 use miette::miette;
 
-use super::broker;
 use super::pipeline::Pipeline;
 use crate::config::plan::Plan;
-use crate::log::kafka::{Cluster, Start};
 
 /// Looks at dead letters, the events that failed for good, and puts them back.
 ///
@@ -76,22 +74,4 @@ fn subscribers<'a>(plan: &'a Plan, only: Option<&str>) -> miette::Result<Vec<Sub
         return Err(miette!(help = help, "pipeline.toml has no handler or sink `{only}`"));
     }
     Ok(found)
-}
-
-/// Where it is noted which dead letters were put back or discarded: a record for each, by its position.
-fn settled_topic(dead_letter: &str) -> String {
-    format!("{dead_letter}.settled")
-}
-
-/// The positions of the dead letters that were put back or discarded, by what is noted in these topics.
-fn settled(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<HashSet<String>> {
-    let mut positions = HashSet::new();
-    let there = cluster.existing(topics).map_err(|error| broker::refused(cluster, error))?;
-    if !there.is_empty() {
-        let mut tail = broker::tail(cluster, &there, &Start::Beginning)?;
-        broker::read_to_the_end(&mut tail, cluster, |mark| {
-            positions.extend(mark.key.map(|key| String::from_utf8_lossy(&key).into_owned()));
-        })?;
-    }
-    Ok(positions)
 }

@@ -4,30 +4,35 @@
 //! by the letter's position. So it is done once, however often it is stopped or begun; and since all of them share
 //! one transactional.id, a second one that begins ends the first.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
-use serde_json::json;
 
 use super::letter::Failed;
-use super::{CAUSES, Subscriber, settled_topic, subscribers};
+use super::marks::{self, Mark, Marks, Settled};
+use super::{CAUSES, Subscriber, subscribers};
 use crate::cli::{broker, host};
 use crate::config::plan::{Plan, TopicKind, TopicPlan};
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
 use crate::event::{Event, Header, Position, Record, header};
 use crate::log::kafka::{Cluster, Committer, Membership};
-use crate::log::{Commit, CommitError, Committer as _};
+use crate::log::{Commit, CommitError, Committer as _, LogError};
 use crate::shard::original;
 use crate::status::now_ms;
 use crate::text::{count, one_line};
 
+/// Letters that the report names.
+const SHOWN: usize = 100;
+/// Those that people see.
+const SHOWN_TO_PEOPLE: usize = 10;
 /// Letters of one transaction, at most.
 const BATCH: usize = 100;
 /// Attempts at one transaction, and the wait between two.
@@ -58,7 +63,7 @@ pub(super) struct RedriveArgs {
     max_redrives: u32,
 }
 
-/// Lets go of dead letters: they are not listed and not put back any more. The records stay.
+/// Lets go of dead letters: they are not listed and not put back any more, which can't be taken back. The records stay.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -69,7 +74,7 @@ pub(super) struct DiscardArgs {
     wanted: Wanted,
 
     /// Why: it is kept beside the letter's position.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
 }
 
@@ -135,7 +140,16 @@ pub(super) fn discard(plan: &Plan, args: &DiscardArgs) -> miette::Result<ExitCod
 }
 
 fn subscriber<'a>(plan: &'a Plan, wanted: &Wanted) -> miette::Result<Subscriber<'a>> {
-    Ok(subscribers(plan, Some(&wanted.handler))?.remove(0))
+    let subscriber = subscribers(plan, Some(&wanted.handler))?.remove(0);
+    match wanted.at.iter().find(|position| position.topic != *subscriber.dead_letter) {
+        Some(elsewhere) => Err(miette!(
+            help = "`wasmill dlq ls` tells where dead letters stand",
+            "{elsewhere} is no dead letter of `{}`: those are in {}",
+            subscriber.name,
+            subscriber.dead_letter
+        )),
+        None => Ok(subscriber),
+    }
 }
 
 fn settle(
@@ -146,15 +160,14 @@ fn settle(
     rate: Option<u32>,
 ) -> miette::Result<ExitCode> {
     let cluster = broker::connect(wanted.url.as_deref(), plan)?;
-    let marks: Arc<str> = settled_topic(subscriber.dead_letter).into();
+    let marks = marks::topic(subscriber.dead_letter);
     let refused = |error| broker::refused(&cluster, error);
     let committer = if wanted.dry_run {
         None
     } else {
         let letters = plan.topics.iter().find(|topic| topic.name == *subscriber.dead_letter);
         let replication = letters.map_or(-1, |topic| topic.replication);
-        let topic =
-            TopicPlan { name: marks.clone(), partitions: 1, replication, kind: TopicKind::DeadLetters };
+        let topic = TopicPlan { name: marks.clone(), partitions: 1, replication, kind: TopicKind::Marks };
         cluster.ensure_topics(&[topic]).map_err(refused)?;
         // Before the marks are read: whoever did the same before this can add no more.
         Some(cluster.only_committer(&marks).map_err(refused)?)
@@ -164,34 +177,40 @@ fn settle(
         marks,
         act,
         committer,
-        settled: HashSet::new(),
+        settled: Marks::new(),
         now: HashSet::new(),
         report: Report::default(),
     };
-    settling.read_marks()?;
+    settling.read_marks_again()?;
     let start = broker::since(wanted.since);
     let mut tail = broker::tail(&cluster, std::slice::from_ref(subscriber.dead_letter), &start)?;
     let bar = ProgressBar::new_spinner().with_message("settled");
+    let mut unmet: BTreeSet<&Position> = wanted.at.iter().collect();
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     let batch = rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
     while let Some(letters) = broker::batch(&mut tail, &cluster, batch)? {
-        let chosen: Vec<Event> =
-            letters.into_iter().filter(|letter| wanted.takes(letter)).take(left).collect();
+        unmet.retain(|position| letters.iter().all(|letter| letter.position != **position));
+        let chosen = letters.into_iter().filter(|letter| wanted.takes(letter));
         let (begun, before) = (Instant::now(), settling.report.settled);
-        settling.settle(chosen)?;
+        settling.settle(chosen, left)?;
         let done = settling.report.settled - before;
         left -= usize::try_from(done).unwrap_or(left).min(left);
         bar.set_position(settling.report.settled);
         if left == 0 {
             break;
         }
-        if let Some(rate) = rate {
+        if let Some(rate) = rate.filter(|_| !wanted.dry_run) {
             let due = Duration::from_secs_f64(done as f64 / f64::from(rate));
             thread::sleep(due.saturating_sub(begun.elapsed()));
         }
     }
     bar.finish_and_clear();
-    let Settling { report, committer, .. } = settling;
+    let Settling { mut report, committer, .. } = settling;
+    if left > 0 {
+        let nothing = |position: &Position| (position.to_string(), "there is no such record".to_string());
+        report.failed.extend(unmet.into_iter().map(nothing));
+    }
+    report.dry_run = wanted.dry_run;
     if let Some(committer) = committer {
         committer.close(Duration::from_secs(4));
     }
@@ -214,8 +233,12 @@ impl Wanted {
 /// What was done, and what not.
 #[derive(Debug, Default, Serialize)]
 struct Report {
+    /// Nothing was done: this is what would be.
+    dry_run: bool,
     /// Put back, or let go.
     settled: u64,
+    /// The first [`SHOWN`] of these, as `topic/partition/offset`.
+    letters: Vec<String>,
     /// They were before.
     already: u64,
     /// They were put back as often as they may be.
@@ -230,23 +253,35 @@ struct Settling<'a> {
     act: &'a Act<'a>,
     /// None for a dry run.
     committer: Option<Committer>,
-    /// Letters' positions.
-    settled: HashSet<String>,
+    /// Before this one began, and by it.
+    settled: Marks,
     /// Those of this run.
     now: HashSet<Vec<u8>>,
     report: Report,
 }
 
 impl Settling<'_> {
-    fn read_marks(&mut self) -> miette::Result<()> {
-        self.settled = super::settled(self.cluster, std::slice::from_ref(&self.marks))?;
+    fn ends_with(&self, error: &dyn fmt::Display) -> miette::Report {
+        miette!(
+            help = "begun again, it goes on where it stopped",
+            "{} settled, and then: {error}",
+            count(self.report.settled, "dead letter")
+        )
+    }
+
+    fn read_marks_again(&mut self) -> miette::Result<()> {
+        self.settled = marks::read(self.cluster, std::slice::from_ref(&self.marks))?;
         Ok(())
     }
 
-    fn settle(&mut self, letters: Vec<Event>) -> miette::Result<()> {
+    /// At most so many of them.
+    fn settle(&mut self, letters: impl Iterator<Item = Event>, most: usize) -> miette::Result<()> {
         let mut open = Vec::new();
         for letter in letters {
-            if self.settled.contains(&letter.position.to_string()) {
+            if open.len() == most {
+                break;
+            }
+            if marks::is_settled(&self.settled, &letter) {
                 self.report.already += 1;
                 continue;
             }
@@ -256,34 +291,41 @@ impl Settling<'_> {
                 continue;
             }
             match self.act.record(&letter) {
-                Ok(record) => open.push((letter.position, record)),
+                Ok(record) => open.push((letter, record)),
                 Err(NotPutBack::TooOften) => self.report.too_often += 1,
                 Err(why) => self.report.failed.push((letter.position.to_string(), why.to_string())),
             }
         }
-        self.now.extend(open.iter().map(|(position, _)| position.to_string().into_bytes()));
+        self.now.extend(open.iter().map(|(letter, _)| letter.position.to_string().into_bytes()));
         let mut attempts = 0;
         while !open.is_empty() {
             let Some(committer) = &mut self.committer else { break };
-            let marks = open.iter().map(|(position, _)| self.act.mark(&self.marks, position));
+            let mark = self.act.mark();
+            let marks = open.iter().map(|(letter, _)| mark.record(&self.marks, &letter.position));
             let events = open.iter().filter_map(|(_, record)| record.clone());
             // The events first, so that the number of a refused record is its letter's.
             let commit = Commit { publish: events.chain(marks).collect(), ..Commit::default() };
             match committer.commit(&commit, &Membership::None) {
                 Ok(()) => break,
                 Err(CommitError::Unpublishable { record, reason, .. }) if record < open.len() => {
-                    let (position, _) = open.remove(record);
-                    self.report.failed.push((position.to_string(), reason));
+                    let (letter, _) = open.remove(record);
+                    self.report.failed.push((letter.position.to_string(), reason));
                 }
                 Err(CommitError::Aborted(reason)) if attempts < ATTEMPTS => {
                     tracing::debug!("{reason}; trying again");
                     attempts += 1;
                     thread::sleep(AGAIN);
+                    while let Err(error) = committer.recover() {
+                        if attempts >= ATTEMPTS || matches!(error, LogError::Fatal(_)) {
+                            return Err(self.ends_with(&error));
+                        }
+                        attempts += 1;
+                        thread::sleep(AGAIN);
+                    }
                     // It may have been committed, and only its answer lost.
-                    committer.recover().into_diagnostic()?;
                     let before = open.len();
-                    self.read_marks()?;
-                    open.retain(|(position, _)| !self.settled.contains(&position.to_string()));
+                    self.read_marks_again()?;
+                    open.retain(|(letter, _)| !marks::is_settled(&self.settled, letter));
                     self.report.settled += (before - open.len()) as u64;
                 }
                 Err(CommitError::Fenced(_)) => {
@@ -293,16 +335,14 @@ impl Settling<'_> {
                     ));
                 }
                 Err(error) => {
-                    return Err(miette!(
-                        help = "begun again, it goes on where it stopped",
-                        "{} settled, and then: {error}",
-                        count(self.report.settled, "dead letter")
-                    ));
+                    return Err(self.ends_with(&error));
                 }
             }
         }
         self.report.settled += open.len() as u64;
-        self.settled.extend(open.iter().map(|(position, _)| position.to_string()));
+        let shown = open.iter().map(|(letter, _)| letter.position.to_string());
+        self.report.letters.extend(shown.take(SHOWN.saturating_sub(self.report.letters.len())));
+        self.settled.extend(open.iter().map(|(letter, _)| (letter.position.to_string(), None)));
         Ok(())
     }
 }
@@ -340,15 +380,11 @@ impl Act<'_> {
         Ok(Some(Record { topic, key: event.key, payload: event.payload, headers }))
     }
 
-    fn mark(&self, topic: &Arc<str>, position: &Position) -> Record {
-        let what = match self {
-            Self::Redrive { .. } => json!({ "settled": "redriven", "at_ms": now_ms() }),
-            Self::Discard { reason } => {
-                json!({ "settled": "discarded", "at_ms": now_ms(), "reason": reason })
-            }
-        };
-        let (key, payload) = (Some(position.to_string().into()), Some(what.to_string().into()));
-        Record { topic: topic.clone(), key, payload, headers: Vec::new() }
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Redrive { .. } => Mark::now(Settled::Redriven, None, now_ms()),
+            Self::Discard { reason } => Mark::now(Settled::Discarded, Some(reason), now_ms()),
+        }
     }
 }
 
@@ -360,7 +396,7 @@ struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { settled, already, too_often, failed } = self.report;
+        let Report { settled, letters, already, too_often, failed, .. } = self.report;
         let done = match (self.act, self.dry_run) {
             (Act::Redrive { .. }, false) => "put back",
             (Act::Redrive { .. }, true) => "would be put back",
@@ -372,7 +408,21 @@ impl fmt::Display for Shown<'_> {
             write!(f, "; {already} had been settled before")?;
         }
         if *too_often > 0 {
-            write!(f, "; {too_often} had been put back too often: `--max-redrives` says how often that is")?;
+            let max = match self.act {
+                Act::Redrive { max, .. } => *max,
+                Act::Discard { .. } => 0,
+            };
+            let times = count(max.into(), "time");
+            write!(
+                f,
+                "; {too_often} were put back {times} already, which is all that `--max-redrives` lets"
+            )?;
+        }
+        for position in letters.iter().take(SHOWN_TO_PEOPLE) {
+            write!(f, "\n  {position}")?;
+        }
+        if *settled > SHOWN_TO_PEOPLE as u64 {
+            write!(f, "\n  and {} more", settled - SHOWN_TO_PEOPLE as u64)?;
         }
         for (position, why) in failed {
             write!(f, "\n{position} stays: {}", one_line(why))?;

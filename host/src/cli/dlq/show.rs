@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::letter::{self, Failed};
+use super::marks::{self, Mark};
 use crate::cli::{broker, host};
 use crate::config::plan::Plan;
 use crate::event::{Event, Position, rfc3339_millis};
@@ -39,7 +40,11 @@ pub(super) struct Args {
 
 pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let cluster = broker::connect(args.url.as_deref(), plan)?;
-    let letter = Letter::of(&letter::at(&cluster, &args.position)?);
+    let event = letter::at(&cluster, &args.position)?;
+    let marks = marks::read(&cluster, &[marks::topic(&args.position.topic)])?;
+    let mark = marks.get(&args.position.to_string()).filter(|_| marks::is_settled(&marks, &event));
+    let settled = mark.cloned().flatten();
+    let letter = Letter { settled, ..Letter::of(&event) };
     if args.json {
         answer!("{}", serde_json::to_string_pretty(&letter).into_diagnostic()?);
     } else {
@@ -51,6 +56,8 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
 #[derive(Serialize)]
 struct Letter {
     position: String,
+    /// Whether it was put back or let go.
+    settled: Option<Mark>,
     #[serde(flatten)]
     failed: Failed,
     key: Option<Content>,
@@ -75,6 +82,7 @@ impl Letter {
         let own = headers.iter().map(|header| (header.name.clone(), Content::text(&header.value)));
         Self {
             position: letter.position.to_string(),
+            settled: None,
             failed: Failed::of(letter),
             key: letter.key.as_deref().map(Content::text),
             headers: own.collect(),
@@ -106,7 +114,7 @@ impl fmt::Display for Content {
 
 impl fmt::Display for Letter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { position, failed, key, headers, payload } = self;
+        let Self { position, settled, failed, key, headers, payload } = self;
         write!(f, "{position}")?;
         let mut line = |name: &str, text: Option<String>| match text {
             // Further lines stand below the first.
@@ -122,6 +130,7 @@ impl fmt::Display for Letter {
         line("failed", failed.last_failed_ms.and_then(rfc3339_millis))?;
         let first = failed.first_failed_ms.filter(|first| Some(*first) != failed.last_failed_ms);
         line("at first", first.and_then(rfc3339_millis))?;
+        line("settled", settled.as_ref().map(Mark::to_string))?;
         line("source", text(&failed.source))?;
         line("backtrace", failed.backtrace.as_deref().map(readable))?;
         line("key", Some(key.as_ref().map_or_else(|| "none".into(), |key| one_line(&key.to_string()))))?;

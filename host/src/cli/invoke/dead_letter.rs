@@ -37,12 +37,23 @@ pub(super) fn run(loaded: &Loaded, position: &Position, args: &Args) -> miette::
     let handler = find(plan, &one_line(&name))?;
     // Another handler than the letter's has no such version.
     let digest = failed.digest.as_deref().filter(|_| failed.handler.as_deref() == Some(&*handler.name));
-    let component = component(plan, handler, digest, args);
+    let mut handler = handler.clone();
+    let (component, places) = match &args.component {
+        None => (component(plan, &handler, digest, args), Some(&loaded.places)),
+        Some(file) => {
+            // It is meant for the one in use.
+            handler.sha256 = None;
+            (ComponentFile::read(file), None)
+        }
+    };
+    if let Ok(component) = &component {
+        tell!("runs {}, {}", component.path.display(), short(&component.digest));
+    }
     let attempts = [failed.attempts.unwrap_or(1)];
     let events = [event];
-    let (outcomes, usage) = handle(handler, component, &loaded.places, &events, &attempts, 1)?;
+    let (outcomes, usage) = handle(&handler, component, places, &events, &attempts, 1)?;
     tell!("it failed by: {}: {}", one_line(failed.cause()), one_line(&failed.message.unwrap_or_default()));
-    report(handler, &events, &outcomes, usage, args.json)
+    report(&handler, &events, &outcomes, usage, args.json)
 }
 
 /// The version that failed, wherever it is; or else the handler's file.
@@ -64,7 +75,8 @@ fn component(
         }
         Err(reason) => {
             tell!(
-                "the version that failed, {}, is not at hand ({reason}): the handler's file runs instead",
+                "the version that failed, {}, is not at hand ({reason}; --state names the host's folder): the handler's \
+                 file runs instead",
                 short(&one_line(digest))
             );
             file

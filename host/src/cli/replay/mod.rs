@@ -133,6 +133,10 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
     } else {
         answer!("{report}");
     }
+    if args.expect_equal && report.counts.replayed() == 0 {
+        tell!("there is no event to compare: look at --from and --to");
+        return Ok(ExitCode::FAILURE);
+    }
     let fails = args.expect_equal && report.counts.differing() > 0;
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

@@ -13,7 +13,7 @@ use super::span::Span;
 use crate::cli::broker;
 use crate::cli::dlq::letter::Failed;
 use crate::config::plan::HandlerPlan;
-use crate::event::headers::{HANDLER, SOURCE};
+use crate::event::headers::{HANDLER, REDRIVE_OF, SOURCE};
 use crate::event::{Event, Position, TopicPartition, header};
 use crate::log::kafka::{Cluster, End};
 use crate::shard::Beyond;
@@ -58,7 +58,8 @@ impl Published {
         let mut tail = cluster.tail_within(&ranges).map_err(|error| broker::refused(cluster, error))?;
         broker::read_to_the_end(&mut tail, cluster, |record| {
             let of = |name| str::from_utf8(header(&record.headers, name)?).ok();
-            if of(HANDLER) != Some(&plan.name) {
+            // What was put back into the topic is there once already, from its handler.
+            if of(HANDLER) != Some(&plan.name) || of(REDRIVE_OF).is_some() {
                 return;
             }
             let Some(source) = of(SOURCE).and_then(|source| source.parse::<Position>().ok()) else { return };

@@ -50,6 +50,10 @@ impl Counts {
         } += 1;
     }
 
+    pub(super) fn replayed(&self) -> u64 {
+        self.equal + self.differing()
+    }
+
     pub(super) fn differing(&self) -> u64 {
         self.changed + self.missing + self.new + self.failed + self.mended
     }

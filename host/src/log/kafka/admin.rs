@@ -86,6 +86,7 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
             match t.kind {
                 TopicKind::Events => new,
                 TopicKind::DeadLetters => new.set("max.message.bytes", client::MAX_RECORD_BYTES),
+                TopicKind::Marks => new.set("cleanup.policy", "compact"),
                 // Void within minutes; an hour is for who looks into it.
                 TopicKind::Claims => new
                     .set("cleanup.policy", "delete")

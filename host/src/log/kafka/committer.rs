@@ -154,7 +154,10 @@ impl Committer {
         let Failed { fate, reason, record, .. } = failed;
         // Only when the broker has refused no record does librdkafka keep its sequence numbers straight.
         let sound = matches!(fate, Fate::Moved) && self.abort();
-        if !sound && let Err(error) = self.replace() {
+        if matches!(fate, Fate::Fenced) {
+            // A new one would fence the one that fenced this: whether to is for the caller to say, by `recover`.
+            self.client = None;
+        } else if !sound && let Err(error) = self.replace() {
             // `recover` tries again. Until then the broker ends what is open, at its timeout.
             tracing::warn!(target: "wasmill::kafka", client = self.name, "no new producer yet: {error}");
         }

@@ -243,7 +243,24 @@ fn assignment(
         list.add_partition_offset(&partition.topic, partition.partition, offset)?;
     }
     match start {
-        Start::Time(_) => consumer.offsets_for_times(list, CALL),
+        Start::Time(_) => {
+            // "The end", for a partition without a record that late, would be whatever is the end when the first fetch
+            // begins: what comes until then would be left out.
+            let mut ends = HashMap::new();
+            for TopicPartition { topic, partition } in partitions {
+                let (_, end) = consumer.fetch_watermarks(topic, *partition, CALL)?;
+                ends.insert((&**topic, *partition), end);
+            }
+            let starts = consumer.offsets_for_times(list, CALL)?;
+            for (id, end) in ends {
+                if let Some(mut start) = starts.find_partition(id.0, id.1)
+                    && start.offset() == Offset::End
+                {
+                    start.set_offset(Offset::Offset(end))?;
+                }
+            }
+            Ok(starts)
+        }
         Start::Beginning | Start::End | Start::At(_) => Ok(list),
     }
 }

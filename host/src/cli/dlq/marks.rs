@@ -1,0 +1,118 @@
+//! Which dead letters were put back or let go, and why: a record for each, by its position, in a topic beside theirs.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cli::broker;
+use crate::event::{Event, Position, Record, rfc3339_millis};
+use crate::log::kafka::{Cluster, Start};
+use crate::text::one_line;
+
+/// Where it is noted for the dead letters of this topic.
+pub(super) fn topic(dead_letter: &str) -> Arc<str> {
+    format!("{dead_letter}.settled").into()
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Mark {
+    settled: Settled,
+    /// Milliseconds since the epoch.
+    at_ms: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Settled {
+    Redriven,
+    Discarded,
+}
+
+impl Mark {
+    pub(super) fn now(settled: Settled, reason: Option<&str>, now_ms: i64) -> Self {
+        Self { settled, at_ms: now_ms, reason: reason.map(Into::into) }
+    }
+
+    pub(super) fn record(&self, topic: &Arc<str>, position: &Position) -> Record {
+        // Of these types nothing fails to be written.
+        let payload = serde_json::to_vec(self).unwrap_or_default();
+        let (key, payload) = (Some(position.to_string().into()), Some(payload.into()));
+        Record { topic: topic.clone(), key, payload, headers: Vec::new() }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.settled {
+            Settled::Redriven => "put back",
+            Settled::Discarded => "discarded",
+        })?;
+        write!(f, ", {}", rfc3339_millis(self.at_ms).unwrap_or_default())?;
+        match &self.reason {
+            Some(reason) => write!(f, ": {}", one_line(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// By the letters' positions; none where a mark can't be read, which counts as one.
+pub(super) type Marks = HashMap<String, Option<Mark>>;
+
+/// By how much the clocks of who made a letter and of who settled it may differ.
+const CLOCKS_DIFFER_MS: i64 = 10 * 60 * 1000;
+
+/// Whether the letter was settled. A mark from long before it is of another letter: the topic was made anew since.
+pub(super) fn is_settled(marks: &Marks, letter: &Event) -> bool {
+    match marks.get(&letter.position.to_string()) {
+        None => false,
+        Some(None) => true,
+        Some(Some(mark)) => letter.timestamp_ms.is_none_or(|made| made <= mark.at_ms + CLOCKS_DIFFER_MS),
+    }
+}
+
+/// What is noted in these topics.
+pub(super) fn read(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<Marks> {
+    let mut marks = Marks::new();
+    let there = cluster.existing(topics).map_err(|error| broker::refused(cluster, error))?;
+    if !there.is_empty() {
+        let mut tail = broker::tail(cluster, &there, &Start::Beginning)?;
+        broker::read_to_the_end(&mut tail, cluster, |record| {
+            let mark = record.payload.and_then(|payload| serde_json::from_slice(&payload).ok());
+            marks.extend(record.key.map(|key| (String::from_utf8_lossy(&key).into_owned(), mark)));
+        })?;
+    }
+    Ok(marks)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_tells_what_was_done_when_and_why_to_whoever_reads_it_later() {
+        let position = Position { topic: "h.dlq".into(), partition: 0, offset: 3 };
+        let mark = Mark::now(Settled::Discarded, Some("te\u{1b}st"), 1_790_000_000_123);
+        let record = mark.record(&topic("h.dlq"), &position);
+        assert_eq!((&*record.topic, record.key), ("h.dlq.settled", Some("h.dlq/0/3".into())));
+        let read: Mark = serde_json::from_slice(&record.payload.unwrap()).unwrap();
+        assert_eq!(read, mark);
+        assert_eq!(read.to_string(), "discarded, 2026-09-21T14:13:20.123Z: te\u{fffd}st");
+        let event = |timestamp_ms| Event {
+            position: position.clone(),
+            timestamp_ms: Some(timestamp_ms),
+            key: None,
+            payload: None,
+            headers: Vec::new(),
+        };
+        let marks = Marks::from([("h.dlq/0/3".into(), Some(mark))]);
+        assert!(is_settled(&marks, &event(1_790_000_000_000)));
+        assert!(!is_settled(&marks, &event(1_790_001_000_000)), "it was made after its mark");
+        let before = r#"{"settled":"redriven","at_ms":1790000000123}"#;
+        let read: Mark = serde_json::from_str(before).unwrap();
+        assert_eq!(read.to_string(), "put back, 2026-09-21T14:13:20.123Z");
+    }
+}
