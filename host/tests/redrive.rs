@@ -83,11 +83,16 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
         .unwrap_or_else(|()| panic!("{}", host.log()));
     assert_eq!(letters(&["ls", "fate"]), BAD as u64);
 
-    // The handler is mended. A redrive is killed, and the next one goes on.
+    // The handler is mended. A redrive is ended by a second one, that one is killed, and the next one goes on.
     rename_over(&pipeline.path().join("fate.wasm"), &echo);
     let once = ["redrive", "fate", "--max-redrives", "1", "--rate", "20"];
+    let first = dlq(&["redrive", "fate", "--max-redrives", "1", "--rate", "10"]).spawn().unwrap();
+    until(DEADLINE, || put_back(&kafka.address).len() > 4).unwrap();
     let mut killed = dlq(&once).spawn().unwrap();
-    until(DEADLINE, || put_back(&kafka.address).len() > 5).unwrap();
+    let ended = first.wait_with_output().unwrap();
+    assert!(String::from_utf8_lossy(&ended.stderr).contains("somebody else has begun"), "{ended:?}");
+    let by_the_first = put_back(&kafka.address).len();
+    until(DEADLINE, || put_back(&kafka.address).len() > by_the_first).unwrap();
     killed.kill().unwrap();
     killed.wait().unwrap();
     let before = put_back(&kafka.address).len();

@@ -42,6 +42,7 @@ use crate::config::plan::{Brokers, Plan};
 use crate::http::Admin;
 use crate::log::kafka::Cluster;
 use crate::status::Status;
+use crate::text::count;
 use deployer::{Candidates, Deployer, Parts, Workshop};
 use inbox::Inbox;
 use signal::Signal;
@@ -137,7 +138,7 @@ fn start(
     jobs::watch_broker(&grounds)?;
     let (handlers, sinks) = (loaded.plan.handlers.len(), loaded.plan.sinks.len());
     let deployer = Mutex::new(Deployer::start(parts, loaded, candidates, bound)?);
-    info!("running {handlers} handlers and {sinks} sinks");
+    info!("running {} and {}", count(handlers as u64, "handler"), count(sinks as u64, "sink"));
     grounds.threads.spawn("deployer".into(), &grounds.stop, move |stop| {
         deployer.lock().unwrap_or_else(PoisonError::into_inner).run(stop);
     })?;

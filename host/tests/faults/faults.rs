@@ -90,10 +90,12 @@ fn black_hole(mill: &mut Mill) -> Episode {
 }
 
 fn connections_cut(mill: &mut Mill) -> Episode {
+    let mut cut = 0;
     for _ in 0..15 {
-        mill.proxy.cut();
+        cut += mill.proxy.cut();
         thread::sleep(Duration::from_millis(300));
     }
+    assert!(cut > 15, "{cut} connections were cut, which shows nothing");
     let shutdown = mill.stop_host("two");
     Episode { recovery: mill.recovers(), shutdown: Some(shutdown) }
 }
@@ -103,6 +105,7 @@ fn answers_late(mill: &mut Mill) -> Episode {
     thread::sleep(Duration::from_secs(6));
     let shutdown = mill.stop_host("two");
     mill.proxy.weather(Weather::Fair);
+    assert!(mill.proxy.late() > 100, "{} answers were late, which shows nothing", mill.proxy.late());
     Episode { recovery: mill.recovers(), shutdown: Some(shutdown) }
 }
 
@@ -136,6 +139,7 @@ fn disk_full(mill: &mut Mill) -> Episode {
     thread::sleep(Duration::from_secs(6));
     let shutdown = mill.stop_host("two");
     mill.preload.disk_full(false);
+    assert!(mill.preload.done()[0] > 0, "the disk was not full");
     Episode { recovery: mill.recovers(), shutdown: Some(shutdown) }
 }
 
@@ -147,5 +151,6 @@ fn clock_jumps(mill: &mut Mill) -> Episode {
     }
     let shutdown = mill.stop_host("two");
     mill.preload.clock_ahead(0);
+    assert!(mill.preload.done()[1] > 0, "the clock did not jump");
     Episode { recovery: mill.recovers(), shutdown: Some(shutdown) }
 }

@@ -19,6 +19,9 @@
 struct faults {
     volatile int64_t clock_ahead_s;
     volatile int64_t disk_full;
+    /* How often this made something fail, for the test to see that it did. */
+    volatile int64_t writes_refused;
+    volatile int64_t times_shifted;
 };
 
 static struct faults none;
@@ -26,16 +29,19 @@ static struct faults *faults = &none;
 
 __attribute__((constructor)) static void map_faults(void) {
     const char *path = getenv("FAULTS_FILE");
-    int fd = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+    int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
     if (fd < 0) return;
-    void *mapped = mmap(NULL, sizeof *faults, PROT_READ, MAP_SHARED, fd, 0);
+    void *mapped = mmap(NULL, sizeof *faults, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     close(fd);
     if (mapped != MAP_FAILED) faults = mapped;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
     int result = (int)syscall(SYS_clock_gettime, clock, now);
-    if (result == 0 && clock == CLOCK_REALTIME) now->tv_sec += faults->clock_ahead_s;
+    if (result == 0 && clock == CLOCK_REALTIME && faults->clock_ahead_s) {
+        now->tv_sec += faults->clock_ahead_s;
+        faults->times_shifted++;
+    }
     return result;
 }
 
@@ -70,6 +76,7 @@ ssize_t write(int fd, const void *bytes, size_t length) {
         ssize_t n = readlink(link, path, sizeof path - 1);
         path[n > 0 ? n : 0] = 0;
         if (strstr(path, "/outbox/")) {
+            faults->writes_refused++;
             errno = ENOSPC;
             return -1;
         }

@@ -43,6 +43,7 @@ struct Shared {
     /// Answers that `Losing` had in hand.
     met: AtomicU64,
     lost: AtomicU64,
+    late: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -57,6 +58,7 @@ impl Proxy {
             connections: Mutex::default(),
             met: AtomicU64::new(0),
             lost: AtomicU64::new(0),
+            late: AtomicU64::new(0),
             stop: AtomicBool::new(false),
         });
         let accepting = thread::spawn({
@@ -70,11 +72,16 @@ impl Proxy {
         *self.shared.weather.lock().unwrap() = weather;
     }
 
-    /// Cuts every connection that there is.
-    pub(crate) fn cut(&self) {
-        for streams in self.shared.connections.lock().unwrap().values() {
-            streams.iter().for_each(hang_up);
-        }
+    /// Cuts every connection that there is, and gives how many.
+    pub(crate) fn cut(&self) -> usize {
+        let connections = self.shared.connections.lock().unwrap();
+        connections.values().flatten().for_each(hang_up);
+        connections.len()
+    }
+
+    /// Answers that came late until now.
+    pub(crate) fn late(&self) -> u64 {
+        self.shared.late.load(Ordering::Relaxed)
     }
 
     /// Answers that were lost until now.
@@ -165,6 +172,7 @@ fn answers(mut broker: TcpStream, mut client: &TcpStream, asked: &Asked, shared:
             }
             Weather::Slow(most) => {
                 // As irregular as it need be.
+                shared.late.fetch_add(1, Ordering::Relaxed);
                 let share = u32::from(id[3].wrapping_mul(37)) + 1;
                 thread::sleep(most * share / 256);
             }

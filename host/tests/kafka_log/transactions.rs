@@ -119,14 +119,8 @@ fn a_zombie_is_fenced_by_its_successor_which_goes_on() {
         Err(CommitError::Fenced(_)) => {}
         other => panic!("not fenced: {other:?}"),
     }
-    // The zombie was given a new producer, which fences the successor in turn: once.
-    match successor.commit(&commit(3), &Membership::None) {
-        Err(CommitError::Fenced(_)) => {}
-        other => panic!("not fenced: {other:?}"),
-    }
-    drop(zombie);
-    successor.commit(&commit(4), &Membership::None).expect("the last one goes on");
-    assert_eq!(payloads(&read_all(&cluster, &t.output)), ["1", "4"]);
+    successor.commit(&commit(3), &Membership::None).expect("the successor goes on");
+    assert_eq!(payloads(&read_all(&cluster, &t.output)), ["1", "3"]);
 }
 
 #[test]
@@ -137,7 +131,8 @@ fn two_processes_with_one_instance_name_are_told_so() {
     let mut other = cluster.committer("h", 0).expect("a committer");
     let commit = Commit { publish: vec![record(&t.output, 1)], progress: BTreeMap::new() };
     let mut said = String::new();
-    for _ in 0..5 {
+    // Who was fenced takes the name back with its next commit.
+    for _ in 0..12 {
         for committer in [&mut one, &mut other] {
             if let Err(CommitError::Fenced(reason)) = committer.commit(&commit, &Membership::None) {
                 said = reason;
