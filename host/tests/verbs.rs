@@ -52,7 +52,7 @@ fn check_says_that_the_shipped_pipeline_can_run() {
     );
     let plan = &verdict["plan"];
     assert_eq!((&plan["name"], &plan["brokers"]), (&json!("food-ordering"), &json!("embedded")));
-    assert_eq!(plan["topics"].as_array().unwrap().len(), 10, "{plan}");
+    assert_eq!(plan["topics"].as_array().unwrap().len(), 11, "{plan}");
     assert_eq!(plan["resources"], json!([{ "name": "orders", "topic": "orders" }]));
     assert_eq!(plan["sinks"][0]["subscribe"], json!(["emails"]), "{plan}");
     let formatter =
