@@ -79,7 +79,7 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let mut groups = Groups::default();
     let mut letters = VecDeque::new();
     broker::read_to_the_end(&mut tail, &cluster, |letter| {
-        if !marks::is_settled(&gone, &letter) {
+        if broker::is_since(&letter, args.since) && !marks::is_settled(&gone, &letter) {
             let counts = groups.add(&letter, args.cause.as_deref());
             if counts && args.each {
                 letters.push_back(Letter::of(&letter));

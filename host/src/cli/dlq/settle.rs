@@ -224,7 +224,8 @@ fn settle(
 
 impl Wanted {
     fn takes(&self, letter: &Event) -> bool {
-        self.cause.as_ref().is_none_or(|cause| Failed::of(letter).cause() == cause)
+        broker::is_since(letter, self.since)
+            && self.cause.as_ref().is_none_or(|cause| Failed::of(letter).cause() == cause)
             && self.key.as_ref().is_none_or(|key| letter.key.as_deref() == Some(key.as_bytes()))
             && (self.at.is_empty() || self.at.contains(&letter.position))
     }
