@@ -33,18 +33,13 @@ pub(super) fn connect(url: Option<&str>, plan: &Plan) -> miette::Result<Cluster>
 
 /// The topics of the cluster, from `start` on.
 pub(super) fn tail(cluster: &Cluster, topics: &[Arc<str>], start: &Start) -> miette::Result<Tail> {
-    // The embedded broker finds no records by their time, and has few: see `is_since`.
-    let start = match start {
-        Start::Time(_) if cluster.is_embedded() => &Start::Beginning,
-        start => start,
-    };
     cluster.tail(topics, start).map_err(|error| refused(cluster, error))
 }
 
-/// Whether it is from so long ago or later.
-pub(super) fn is_since(event: &Event, ago: Option<Duration>) -> bool {
-    match since(ago) {
-        Start::Time(ms) => event.timestamp_ms.is_none_or(|at| at >= ms),
+/// Whether it is from there on by its own time: a tail may give older ones, too.
+pub(super) fn is_since(event: &Event, start: &Start) -> bool {
+    match start {
+        Start::Time(ms) => event.timestamp_ms.is_none_or(|at| at >= *ms),
         Start::Beginning | Start::End | Start::At(_) => true,
     }
 }

@@ -1,5 +1,7 @@
 //! A handler and its component, as a verb runs them by itself: without shards, as the host would.
 
+use std::path::Path;
+
 use miette::{Report, miette};
 
 use crate::config::Places;
@@ -15,6 +17,14 @@ pub(super) fn find<'a>(plan: &'a Plan, name: &str) -> miette::Result<&'a Handler
             "pipeline.toml has no handler `{name}`"
         )
     })
+}
+
+/// The file, to run as the handler in the place of its component.
+pub(super) fn instead(plan: &mut HandlerPlan, file: &Path) -> Result<ComponentFile, LoadError> {
+    plan.component = file.into();
+    // It is meant for the one in use.
+    plan.sha256 = None;
+    ComponentFile::read(file)
 }
 
 /// Under the handler's limits and grants, in its environment. What is wrong with the component is told at its place in

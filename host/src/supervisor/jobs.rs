@@ -188,12 +188,7 @@ pub(super) fn feed_claims(grounds: &Grounds, claims: Claims, there: Signal) -> m
 }
 
 fn follow_claims(cluster: &Cluster, claims: &Claims, status: &Status, stop: &Signal) -> Result<(), String> {
-    // The embedded broker finds no records by their time, and has few.
-    let start = if cluster.is_embedded() {
-        Start::Beginning
-    } else {
-        Start::Time(now_ms() - claims.lookback().as_millis() as i64)
-    };
+    let start = Start::Time(now_ms() - claims.lookback().as_millis() as i64);
     let mut tail = cluster.tail(&[claims.topic()], &start).map_err(|error| error.to_string())?;
     let mut asked = Instant::now();
     while !stop.given() && !status.broker_away() {

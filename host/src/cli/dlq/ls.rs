@@ -75,11 +75,12 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
         let topics: Vec<Arc<str>> = topics.iter().map(|topic| marks::topic(topic)).collect();
         marks::read(&cluster, &topics)?
     };
-    let mut tail = broker::tail(&cluster, &topics, &broker::since(args.since))?;
+    let start = broker::since(args.since);
+    let mut tail = broker::tail(&cluster, &topics, &start)?;
     let mut groups = Groups::default();
     let mut letters = VecDeque::new();
     broker::read_to_the_end(&mut tail, &cluster, |letter| {
-        if broker::is_since(&letter, args.since) && !marks::is_settled(&gone, &letter) {
+        if broker::is_since(&letter, &start) && !marks::is_settled(&gone, &letter) {
             let counts = groups.add(&letter, args.cause.as_deref());
             if counts && args.each {
                 letters.push_back(Letter::of(&letter));

@@ -4,6 +4,7 @@ pub(super) mod letter;
 mod ls;
 mod marks;
 mod settle;
+mod settling;
 mod show;
 
 use std::process::ExitCode;

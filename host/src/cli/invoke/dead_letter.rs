@@ -6,7 +6,7 @@ use miette::miette;
 
 use super::{Args, handle, report};
 use crate::cli::broker;
-use crate::cli::component::find;
+use crate::cli::component::{find, instead};
 use crate::cli::dlq::letter::{self, Failed};
 use crate::config::Loaded;
 use crate::config::plan::{HandlerPlan, Plan};
@@ -40,11 +40,7 @@ pub(super) fn run(loaded: &Loaded, position: &Position, args: &Args) -> miette::
     let mut handler = handler.clone();
     let (component, places) = match &args.component {
         None => (component(plan, &handler, digest, args), Some(&loaded.places)),
-        Some(file) => {
-            // It is meant for the one in use.
-            handler.sha256 = None;
-            (ComponentFile::read(file), None)
-        }
+        Some(file) => (instead(&mut handler, file), None),
     };
     if let Ok(component) = &component {
         tell!("runs {}, {}", component.path.display(), short(&component.digest));

@@ -154,10 +154,8 @@ fn handler(loaded: &Loaded, args: &Args) -> miette::Result<(HandlerPlan, Compone
     let handler = match &args.component {
         None => component::ready(&plan, ComponentFile::read(&plan.component), Some(&loaded.places))?,
         Some(other) => {
-            plan.component.clone_from(other);
-            // It is meant for the one in use.
-            plan.sha256 = None;
-            component::ready(&plan, ComponentFile::read(other), None)
+            let component = component::instead(&mut plan, other);
+            component::ready(&plan, component, None)
                 .wrap_err("the file that --component names can't be used")?
         }
     };

@@ -162,8 +162,13 @@ impl Cluster {
         Publisher::new(&self.base, give_up)
     }
 
-    /// Follows all partitions of `topics`, outside any group.
+    /// Follows all partitions of `topics`, outside any group. The embedded broker finds no records by their time, and has
+    /// few: there [`Start::Time`] begins at the beginning.
     pub fn tail(&self, topics: &[Arc<str>], start: &Start) -> Result<Tail, ConnectError> {
+        let start = match start {
+            Start::Time(_) if self.embedded => &Start::Beginning,
+            start => start,
+        };
         Tail::new(&self.base, topics, start)
     }
 

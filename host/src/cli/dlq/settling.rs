@@ -1,0 +1,239 @@
+//! The settling of dead letters: each in one transaction, the event's record, if it is put back, and a mark in the topic
+//! `<dead letters>.settled`, by the letter's position. So it is done once, however often it is stopped or begun; and since
+//! all of them share one transactional.id, a second one that begins ends the first.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use miette::miette;
+use serde::Serialize;
+
+use super::marks::{self, Mark, Marks, Settled};
+use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
+use crate::event::{Event, Header, Record, header};
+use crate::log::kafka::{Cluster, Committer, Membership};
+use crate::log::{Commit, CommitError, Committer as _, LogError};
+use crate::shard::original;
+use crate::status::now_ms;
+use crate::text::count;
+
+/// Letters that the report names.
+const SHOWN: usize = 100;
+/// Attempts at one transaction, and the wait between two.
+const ATTEMPTS: u32 = 10;
+const AGAIN: Duration = Duration::from_millis(500);
+
+pub(super) enum Act<'a> {
+    Redrive { max: u32, subscribe: &'a [Arc<str>], name: &'a str },
+    Discard { reason: &'a str },
+}
+
+/// What was done, and what not.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Report {
+    /// Nothing was done: this is what would be.
+    pub(super) dry_run: bool,
+    /// Put back, or let go.
+    pub(super) settled: u64,
+    /// The first [`SHOWN`] of these, as `topic/partition/offset`.
+    pub(super) letters: Vec<String>,
+    /// They were before.
+    pub(super) already: u64,
+    /// They were put back as often as they may be.
+    pub(super) too_often: u64,
+    /// What can't be put back, as `topic/partition/offset`, and why.
+    pub(super) failed: Vec<(String, String)>,
+}
+
+pub(super) struct Settling<'a> {
+    cluster: &'a Cluster,
+    marks: Arc<str>,
+    act: &'a Act<'a>,
+    /// None for a dry run.
+    pub(super) committer: Option<Committer>,
+    /// Before this one began, and by it.
+    settled: Marks,
+    /// Those of this run.
+    now: HashSet<Vec<u8>>,
+    pub(super) report: Report,
+}
+
+impl<'a> Settling<'a> {
+    /// A dry run is one without a committer. With one, that is made before the marks are read: whoever did the same before
+    /// this can add no more.
+    pub(super) fn begin(
+        cluster: &'a Cluster,
+        marks: Arc<str>,
+        act: &'a Act<'a>,
+        committer: Option<Committer>,
+    ) -> miette::Result<Self> {
+        let (settled, now, report) = Default::default();
+        let mut settling = Self { cluster, marks, act, committer, settled, now, report };
+        settling.read_marks_again()?;
+        Ok(settling)
+    }
+
+    fn ends_with(&self, error: &dyn fmt::Display) -> miette::Report {
+        miette!(
+            help = "begun again, it goes on where it stopped",
+            "{} settled, and then: {error}",
+            count(self.report.settled, "dead letter")
+        )
+    }
+
+    fn read_marks_again(&mut self) -> miette::Result<()> {
+        self.settled = marks::read(self.cluster, std::slice::from_ref(&self.marks))?;
+        Ok(())
+    }
+
+    /// At most so many of them.
+    pub(super) fn settle(&mut self, letters: impl Iterator<Item = Event>, most: usize) -> miette::Result<()> {
+        let mut open = Vec::new();
+        for letter in letters {
+            if open.len() == most {
+                break;
+            }
+            if marks::is_settled(&self.settled, &letter) {
+                self.report.already += 1;
+                continue;
+            }
+            // What was put back a moment ago has failed again: that is for another time.
+            let of = original(&letter).and_then(|event| Some(header(&event.headers, REDRIVE_OF)?.to_vec()));
+            if of.is_some_and(|of| self.now.contains(&of)) {
+                continue;
+            }
+            match self.act.record(&letter) {
+                Ok(record) => open.push((letter, record)),
+                Err(NotPutBack::TooOften) => self.report.too_often += 1,
+                Err(why) => self.report.failed.push((letter.position.to_string(), why.to_string())),
+            }
+        }
+        self.now.extend(open.iter().map(|(letter, _)| letter.position.to_string().into_bytes()));
+        let mut attempts = 0;
+        while !open.is_empty() {
+            let Some(committer) = &mut self.committer else { break };
+            let mark = self.act.mark();
+            let marks = open.iter().map(|(letter, _)| mark.record(&self.marks, &letter.position));
+            let events = open.iter().filter_map(|(_, record)| record.clone());
+            // The events first, so that the number of a refused record is its letter's.
+            let commit = Commit { publish: events.chain(marks).collect(), ..Commit::default() };
+            match committer.commit(&commit, &Membership::None) {
+                Ok(()) => break,
+                Err(CommitError::Unpublishable { record, reason, .. }) if record < open.len() => {
+                    let (letter, _) = open.remove(record);
+                    self.report.failed.push((letter.position.to_string(), reason));
+                }
+                Err(CommitError::Aborted(reason)) if attempts < ATTEMPTS => {
+                    tracing::debug!("{reason}; trying again");
+                    attempts += 1;
+                    thread::sleep(AGAIN);
+                    while let Err(error) = committer.recover() {
+                        if attempts >= ATTEMPTS || matches!(error, LogError::Fatal(_)) {
+                            return Err(self.ends_with(&error));
+                        }
+                        attempts += 1;
+                        thread::sleep(AGAIN);
+                    }
+                    // It may have been committed, and only its answer lost.
+                    let before = open.len();
+                    self.read_marks_again()?;
+                    open.retain(|(letter, _)| !marks::is_settled(&self.settled, letter));
+                    self.report.settled += (before - open.len()) as u64;
+                }
+                Err(CommitError::Fenced(_)) => {
+                    return Err(miette!(
+                        help = "let that one end; begun again, this one goes on where it stopped",
+                        "somebody else has begun to settle these dead letters"
+                    ));
+                }
+                Err(error) => {
+                    return Err(self.ends_with(&error));
+                }
+            }
+        }
+        self.report.settled += open.len() as u64;
+        let shown = open.iter().map(|(letter, _)| letter.position.to_string());
+        self.report.letters.extend(shown.take(SHOWN.saturating_sub(self.report.letters.len())));
+        self.settled.extend(open.iter().map(|(letter, _)| (letter.position.to_string(), None)));
+        Ok(())
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum NotPutBack {
+    #[error("it was put back as often as it may be")]
+    TooOften,
+    #[error("its headers don't say where its event stood")]
+    NoLetter,
+    #[error("its event came from `{0}`, which the handler doesn't read any more")]
+    NotRead(Arc<str>),
+}
+
+impl Act<'_> {
+    /// What is to be published besides the mark.
+    fn record(&self, letter: &Event) -> Result<Option<Record>, NotPutBack> {
+        let Self::Redrive { max, subscribe, name } = self else { return Ok(None) };
+        let event = original(letter).ok_or(NotPutBack::NoLetter)?;
+        let topic = event.position.topic;
+        if !subscribe.contains(&topic) {
+            return Err(NotPutBack::NotRead(topic));
+        }
+        let count =
+            header(&event.headers, REDRIVES).and_then(|count| std::str::from_utf8(count).ok()?.parse().ok());
+        let before: u32 = count.unwrap_or(0);
+        if before >= *max {
+            return Err(NotPutBack::TooOften);
+        }
+        let mut headers = event.headers;
+        headers.retain(|header| ![REDRIVES, REDRIVE_FOR, REDRIVE_OF].contains(&&*header.name));
+        headers.push(Header::new(REDRIVES, (before + 1).to_string()));
+        headers.push(Header::new(REDRIVE_FOR, (*name).to_string()));
+        headers.push(Header::new(REDRIVE_OF, letter.position.to_string()));
+        Ok(Some(Record { topic, key: event.key, payload: event.payload, headers }))
+    }
+
+    fn mark(&self) -> Mark {
+        match self {
+            Self::Redrive { .. } => Mark::now(Settled::Redriven, None, now_ms()),
+            Self::Discard { reason } => Mark::now(Settled::Discarded, Some(reason), now_ms()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Position;
+    use crate::event::headers::SOURCE;
+
+    fn letter(headers: &[(&str, &str)]) -> Event {
+        let headers = headers.iter().map(|(name, value)| Header::new(*name, (*value).to_string()));
+        Event {
+            position: Position { topic: "h.dlq".into(), partition: 0, offset: 3 },
+            timestamp_ms: None,
+            key: Some("k".into()),
+            payload: Some("p".into()),
+            headers: headers.collect(),
+        }
+    }
+
+    #[test]
+    fn an_event_goes_back_as_it_was_addressed_to_its_handler_and_counted() {
+        let subscribe = ["in".into()];
+        let act = Act::Redrive { max: 2, subscribe: &subscribe, name: "h" };
+        let first = letter(&[("mine", "1"), (SOURCE, "in/0/7"), ("wasmill-failure-kind", "trap")]);
+        let record = act.record(&first).unwrap().unwrap();
+        let expected = [("mine", "1"), (REDRIVES, "1"), (REDRIVE_FOR, "h"), (REDRIVE_OF, "h.dlq/0/3")];
+        assert_eq!(record.headers, expected.map(|(name, value)| Header::new(name, value)));
+        assert_eq!((&*record.topic, record.key, record.payload), ("in", Some("k".into()), Some("p".into())));
+        let again = |count| letter(&[(SOURCE, "in/0/9"), ("wasmill-original-redrives", count)]);
+        let record = act.record(&again("1")).unwrap().unwrap();
+        assert_eq!(header(&record.headers, REDRIVES), Some(b"2".as_slice()));
+        assert_eq!(act.record(&again("2")), Err(NotPutBack::TooOften));
+        assert_eq!(act.record(&letter(&[])), Err(NotPutBack::NoLetter));
+        assert_eq!(act.record(&letter(&[(SOURCE, "out/0/1")])), Err(NotPutBack::NotRead("out".into())));
+    }
+}
