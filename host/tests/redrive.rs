@@ -74,10 +74,10 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     assert_eq!(letters(&["ls"]), BAD as u64);
 
     // Two of them fail again: they are new letters, which may not be put back once more.
-    assert_eq!(settled(&["redrive", "fate", "--dry-run"])["settled"], BAD);
+    assert_eq!(settled(&["redrive", "fate", "--dry-run"])["count"], BAD);
     for _ in 0..2 {
         // The second one begins behind what the first one has settled.
-        assert_eq!(settled(&["redrive", "fate", "--limit", "1"])["settled"], 1);
+        assert_eq!(settled(&["redrive", "fate", "--limit", "1"])["count"], 1);
     }
     until(DEADLINE, || read(&kafka.address, "fate.dlq").len() == BAD + 2)
         .unwrap_or_else(|()| panic!("{}", host.log()));
@@ -105,7 +105,7 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     assert!(all.iter().all(|event| text(event, REDRIVE_FOR) == "fate"));
     let out = || read(&kafka.address, "out");
     until(DEADLINE, || out().len() == FINE + BAD - 2).unwrap_or_else(|()| panic!("{}", host.log()));
-    assert_eq!(settled(&once)["settled"], 0);
+    assert_eq!(settled(&once)["count"], 0);
 
     // The other handler that reads the topic has dealt with them before.
     thread::sleep(Duration::from_secs(1));
@@ -114,8 +114,8 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
 
     let open = settled(&["ls", "--each"])["letters"].clone();
     assert_eq!(open.as_array().unwrap().len(), 2, "{open}");
-    assert_eq!(settled(&["discard", "fate", "--cause", "trap", "--reason", "none of these"])["settled"], 0);
-    assert_eq!(settled(&["discard", "fate", "--reason", "tests"])["settled"], 2);
+    assert_eq!(settled(&["discard", "fate", "--cause", "trap", "--reason", "none of these"])["count"], 0);
+    assert_eq!(settled(&["discard", "fate", "--reason", "tests"])["count"], 2);
     assert_eq!((letters(&["ls"]), letters(&["ls", "--all"])), (0, BAD as u64 + 2));
     for letter in open.as_array().unwrap() {
         let shown = settled(&["show", letter["position"].as_str().unwrap()]);

@@ -167,7 +167,7 @@ fn every_event_comes_out_as_what_it_is_and_nothing_is_published() {
     for (args, code, said) in [
         (&["mail", "--from", "beginning"][..], 1, "`mail` is a sink"),
         (&["nobody", "--from", "beginning"], 1, "its handlers are: fate, other"),
-        (&["fate", "--from", "out/0/1"], 1, "reads no partition out/0"),
+        (&["fate", "--from", "out/0/1"], 1, "no partition out/0 to read"),
         (&["fate", "--from", "0", "--component", "nowhere.wasm"], 1, "there is no component at nowhere.wasm"),
         (&["fate"], 2, "--from"),
         (&["fate", "--from", "soon"], 2, "so long ago"),
@@ -295,5 +295,5 @@ fn put_back_an_output(brokers: &str) {
 
 fn ends(brokers: &str) -> BTreeMap<TopicPartition, Range<i64>> {
     let topics: Vec<Arc<str>> = TOPICS.iter().map(|topic| Arc::from(*topic)).collect();
-    cluster(brokers).extents(&topics, End::Written).unwrap()
+    cluster(brokers).offsets(End::Written).unwrap().extents(&topics).unwrap()
 }

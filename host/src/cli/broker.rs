@@ -1,6 +1,7 @@
 //! The pipeline's topics, as the verbs that read them from outside see them.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,10 +10,9 @@ use miette::{IntoDiagnostic, miette};
 
 use super::host::Host;
 use crate::config::plan::{Brokers, Plan};
-use crate::event::{Event, Position};
+use crate::event::{Event, Position, TopicPartition};
 use crate::log::LogError;
 use crate::log::kafka::{Cluster, ConnectError, Start, Tail};
-use crate::status::now_ms;
 
 /// How long no record may come before the broker counts as gone.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -36,20 +36,12 @@ pub(super) fn tail(cluster: &Cluster, topics: &[Arc<str>], start: &Start) -> mie
     cluster.tail(topics, start).map_err(|error| refused(cluster, error))
 }
 
-/// Whether it is from there on by its own time: a tail may give older ones, too.
-pub(super) fn is_since(event: &Event, start: &Start) -> bool {
-    match start {
-        Start::Time(ms) => event.timestamp_ms.is_none_or(|at| at >= *ms),
-        Start::Beginning | Start::End | Start::At(_) => true,
-    }
-}
-
-/// From so long ago on; everything without it.
-pub(super) fn since(ago: Option<Duration>) -> Start {
-    ago.map_or(Start::Beginning, |ago| {
-        let ago = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-        Start::Time(now_ms().saturating_sub(ago).max(0))
-    })
+/// These offsets of these partitions.
+pub(super) fn within(
+    cluster: &Cluster,
+    ranges: &BTreeMap<TopicPartition, Range<i64>>,
+) -> miette::Result<Tail> {
+    cluster.tail_within(ranges).map_err(|error| refused(cluster, error))
 }
 
 /// Sees every record that was there when the tail was made. Tells how many, on a terminal, while it reads.

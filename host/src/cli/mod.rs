@@ -26,6 +26,7 @@ mod replay;
 mod rollback;
 mod run;
 mod simulate;
+mod span;
 mod trace;
 mod versions;
 

@@ -99,7 +99,7 @@ struct Settled {
 }
 
 /// What a request with a key has to do.
-pub(super) enum Claim {
+pub(super) enum Turn {
     /// Publish, then [`Keys::settle`]. What the topic shows of the key meanwhile comes by `shown`.
     Publish {
         done: watch::Sender<Option<Outcome>>,
@@ -126,24 +126,24 @@ impl Keys {
         self.in_flight.len() + self.settled.len()
     }
 
-    pub(super) fn claim(&mut self, key: &str, fingerprint: Fingerprint) -> Claim {
+    pub(super) fn turn(&mut self, key: &str, fingerprint: Fingerprint) -> Turn {
         if let Some(settled) = self.settled.get(key) {
             return if settled.fingerprint == fingerprint {
-                Claim::Published(settled.position.clone())
+                Turn::Published(settled.position.clone())
             } else {
-                Claim::Taken
+                Turn::Taken
             };
         }
         match self.in_flight.get(key) {
-            Some(flight) if flight.fingerprint != fingerprint => Claim::Taken,
-            Some(flight) if flight.outcome.has_changed().is_ok() => Claim::Wait(flight.outcome.clone()),
+            Some(flight) if flight.fingerprint != fingerprint => Turn::Taken,
+            Some(flight) if flight.outcome.has_changed().is_ok() => Turn::Wait(flight.outcome.clone()),
             // A closed channel in here is a publication that ended without settling.
             Some(_) | None => {
                 let (done, outcome) = watch::channel(None);
                 let shown = watch::Sender::new(None);
                 let news = shown.subscribe();
                 self.in_flight.insert(key.into(), Flight { fingerprint, outcome, shown });
-                Claim::Publish { done, shown: news }
+                Turn::Publish { done, shown: news }
             }
         }
     }

@@ -28,7 +28,7 @@ use thiserror::Error;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 
-use super::idempotency::{Claim, Fingerprint, Outcome};
+use super::idempotency::{Fingerprint, Outcome, Turn};
 use super::publication::{Key, Publication};
 use super::view::View;
 use crate::event::{Position, Record};
@@ -114,8 +114,8 @@ impl Ingress {
             () = tokio::time::sleep(*timeout) => return Err(SubmitError::Rebuilding),
             () = self.status.until_broker_away() => return Err(SubmitError::Away),
         }
-        match view.claim(submission.resource, &key, fingerprint) {
-            Claim::Publish { done, shown } => {
+        match view.turn(submission.resource, &key, fingerprint) {
+            Turn::Publish { done, shown } => {
                 let outcome = done.subscribe();
                 let resource = submission.resource;
                 let its_key = Key { key: key.clone(), fingerprint, shown };
@@ -124,11 +124,11 @@ impl Ingress {
                 }
                 self.answer(outcome, until).await
             }
-            Claim::Wait(outcome) => {
+            Turn::Wait(outcome) => {
                 self.answer(outcome, until).await.map(|receipt| Receipt { replayed: true, ..receipt })
             }
-            Claim::Published(position) => Ok(Receipt { position, replayed: true }),
-            Claim::Taken => Err(SubmitError::KeyTaken),
+            Turn::Published(position) => Ok(Receipt { position, replayed: true }),
+            Turn::Taken => Err(SubmitError::KeyTaken),
         }
     }
 

@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::Serialize;
 use tokio::sync::watch;
 
-use super::idempotency::{Claim, Fingerprint, Outcome};
+use super::idempotency::{Fingerprint, Outcome, Turn};
 use super::state::State;
 use crate::config::plan::ResourcePlan;
 use crate::event::{Event, Position};
@@ -187,8 +187,8 @@ impl View {
         self.shared.resources[resource].keys.until_complete().await;
     }
 
-    pub(super) fn claim(&self, resource: usize, key: &str, fingerprint: Fingerprint) -> Claim {
-        self.shared.resources[resource].keys.lock().claim(key, fingerprint)
+    pub(super) fn turn(&self, resource: usize, key: &str, fingerprint: Fingerprint) -> Turn {
+        self.shared.resources[resource].keys.lock().turn(key, fingerprint)
     }
 
     pub(super) fn settle(&self, resource: usize, key: &str, outcome: Outcome) -> Outcome {

@@ -131,6 +131,7 @@ fn follow(
     let mut asked = Instant::now();
     // What somebody waits for.
     let mut question = None;
+    let mut offsets = None;
     while !stop.given() {
         if status.broker_away() {
             return Ok(());
@@ -157,10 +158,14 @@ fn follow(
             Some(_) => {}
             None => {
                 if let Some(questions) = view.questions() {
-                    match cluster.extents(topics, End::Written) {
-                        Ok(written) => question = Some((questions, written)),
+                    if offsets.is_none() {
+                        offsets = cluster.offsets(End::Written).ok();
+                    }
+                    match offsets.as_mut().map(|offsets| offsets.extents(topics)) {
+                        Some(Ok(written)) => question = Some((questions, written)),
                         // Whoever waits is told in time; the next turn asks again.
-                        Err(error) => tracing::debug!("where the topics of the view end: {error}"),
+                        Some(Err(error)) => tracing::debug!("where the topics of the view end: {error}"),
+                        None => {}
                     }
                 }
             }

@@ -25,7 +25,12 @@ fn what_was_written_is_waited_for_until_its_transaction_ends_and_what_is_committ
     let cluster = t.cluster("one");
     publish(&cluster, &[record(&t.input, 1)]);
     let held = foreign::hold_record(kafka::broker(), &t.input);
-    let extents = |end| cluster.extents(std::slice::from_ref(&t.input), end).expect("extents");
+    let extents = |end| {
+        cluster
+            .offsets(end)
+            .and_then(|mut offsets| offsets.extents(std::slice::from_ref(&t.input)))
+            .expect("extents")
+    };
     let id = TopicPartition { topic: t.input.clone(), partition: 0 };
     // A transaction ends with a marker, which takes an offset.
     let (committed, written) = (extents(End::Committed), extents(End::Written));

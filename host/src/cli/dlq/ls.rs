@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::letter::Failed;
 use super::marks::{self, Marks};
 use super::{CAUSES, subscribers};
+use crate::cli::span::{self, Point, Span};
 use crate::cli::{broker, host};
 use crate::config::plan::Plan;
 use crate::event::Event;
@@ -34,7 +35,7 @@ const MOST_EACH: usize = 1000;
 #[command(after_help = "\
 Examples:
   wasmill dlq ls
-  wasmill dlq ls alarm --since 1h --each
+  wasmill dlq ls mail --since 1h --each
   wasmill dlq ls --cause timeout --json | jq -r '.groups[].newest'")]
 pub(super) struct Args {
     /// Only those of this handler or sink.
@@ -44,9 +45,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "KIND", value_parser = CAUSES)]
     cause: Option<String>,
 
-    /// Only those of the last while, such as `30m` or `2 days`.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    since: Option<Duration>,
+    /// Only those since then: `30m`, `'2 days'` (so long ago) or `2026-11-25T08:00:00Z`.
+    #[arg(long, value_parser = span::time, value_name = "TIME")]
+    since: Option<Point>,
 
     /// Lists each of them, too: the newest 1,000, in the order of their topics.
     #[arg(long)]
@@ -75,12 +76,13 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
         let topics: Vec<Arc<str>> = topics.iter().map(|topic| marks::topic(topic)).collect();
         marks::read(&cluster, &topics)?
     };
-    let start = broker::since(args.since);
-    let mut tail = broker::tail(&cluster, &topics, &start)?;
+    let since = args.since.as_ref().unwrap_or(&Point::Beginning);
+    let span = Span::resolve(&cluster, &topics, since, &Point::End)?;
+    let mut tail = broker::within(&cluster, &span.ranges)?;
     let mut groups = Groups::default();
     let mut letters = VecDeque::new();
     broker::read_to_the_end(&mut tail, &cluster, |letter| {
-        if broker::is_since(&letter, &start) && !marks::is_settled(&gone, &letter) {
+        if span.takes(&letter) && !marks::is_settled(&gone, &letter) {
             let counts = groups.add(&letter, args.cause.as_deref());
             if counts && args.each {
                 letters.push_back(Letter::of(&letter));

@@ -14,11 +14,11 @@ use super::letter::Failed;
 use super::marks;
 use super::settling::{Act, Report, Settling};
 use super::{CAUSES, Subscriber, subscribers};
+use crate::cli::span::{self, Point, Span};
 use crate::cli::{broker, host};
 use crate::config::plan::{Plan, TopicKind, TopicPlan};
 use crate::event::{Event, Position};
 use crate::log::Committer as _;
-use crate::log::kafka::Start;
 use crate::text::{count, one_line};
 
 /// Letters of the report that people see.
@@ -34,9 +34,9 @@ const BATCH: usize = 100;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wasmill dlq redrive alarm --dry-run
-  wasmill dlq redrive alarm --cause timeout --since 1h --rate 50
-  wasmill dlq redrive alarm --at alarm.dlq/0/3")]
+  wasmill dlq redrive mail --dry-run
+  wasmill dlq redrive mail --cause reject --since 1h --rate 50
+  wasmill dlq redrive mail --at mail.dlq/0/3")]
 pub(super) struct RedriveArgs {
     #[command(flatten)]
     wanted: Wanted,
@@ -46,7 +46,7 @@ pub(super) struct RedriveArgs {
     rate: Option<u32>,
 
     /// An event that was put back so often already stays where it is.
-    #[arg(long, default_value_t = 3, value_name = "N")]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_redrives: u32,
 }
 
@@ -54,7 +54,7 @@ pub(super) struct RedriveArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wasmill dlq discard alarm --cause reject --reason 'test readings'
+  wasmill dlq discard mail --cause reject --reason 'only a test'
   wasmill dlq discard mail --at mail.dlq/0/3 --reason 'the address is gone'")]
 pub(super) struct DiscardArgs {
     #[command(flatten)]
@@ -75,9 +75,9 @@ struct Wanted {
     #[arg(long, value_name = "KIND", value_parser = CAUSES)]
     cause: Option<String>,
 
-    /// Only those of the last while, such as `30m` or `2 days`.
-    #[arg(long, value_parser = humantime::parse_duration, value_name = "TIME")]
-    since: Option<Duration>,
+    /// Only those since then: `30m`, `'2 days'` (so long ago) or `2026-11-25T08:00:00Z`.
+    #[arg(long, value_parser = span::time, value_name = "TIME")]
+    since: Option<Point>,
 
     /// Only those of this key, as text.
     #[arg(long)]
@@ -154,20 +154,22 @@ fn settle(
         Some(cluster.only_committer(&marks).map_err(refused)?)
     };
     let mut settling = Settling::begin(&cluster, marks, act, committer)?;
-    let start = broker::since(wanted.since);
-    let mut tail = broker::tail(&cluster, std::slice::from_ref(subscriber.dead_letter), &start)?;
+    // What fails again meanwhile is for another time.
+    let since = wanted.since.as_ref().unwrap_or(&Point::Beginning);
+    let span = Span::resolve(&cluster, std::slice::from_ref(subscriber.dead_letter), since, &Point::End)?;
+    let mut tail = broker::within(&cluster, &span.ranges)?;
     let bar = ProgressBar::new_spinner().with_message("settled");
     let mut unmet: BTreeSet<&Position> = wanted.at.iter().collect();
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     let batch = rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
     while let Some(letters) = broker::batch(&mut tail, &cluster, batch)? {
         unmet.retain(|position| letters.iter().all(|letter| letter.position != **position));
-        let chosen = letters.into_iter().filter(|letter| wanted.takes(letter, &start));
-        let (begun, before) = (Instant::now(), settling.report.settled);
+        let chosen = letters.into_iter().filter(|letter| span.takes(letter) && wanted.takes(letter));
+        let (begun, before) = (Instant::now(), settling.report.count);
         settling.settle(chosen, left)?;
-        let done = settling.report.settled - before;
+        let done = settling.report.count - before;
         left -= usize::try_from(done).unwrap_or(left).min(left);
-        bar.set_position(settling.report.settled);
+        bar.set_position(settling.report.count);
         if left == 0 {
             break;
         }
@@ -195,9 +197,8 @@ fn settle(
 }
 
 impl Wanted {
-    fn takes(&self, letter: &Event, start: &Start) -> bool {
-        broker::is_since(letter, start)
-            && self.cause.as_ref().is_none_or(|cause| Failed::of(letter).cause() == cause)
+    fn takes(&self, letter: &Event) -> bool {
+        self.cause.as_ref().is_none_or(|cause| Failed::of(letter).cause() == cause)
             && self.key.as_ref().is_none_or(|key| letter.key.as_deref() == Some(key.as_bytes()))
             && (self.at.is_empty() || self.at.contains(&letter.position))
     }
@@ -210,14 +211,14 @@ struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { dry_run, settled, letters, already, too_often, failed } = self.report;
+        let Report { dry_run, count: number, letters, already, too_often, failed } = self.report;
         let done = match (self.act, dry_run) {
             (Act::Redrive { .. }, false) => "put back",
             (Act::Redrive { .. }, true) => "would be put back",
             (Act::Discard { .. }, false) => "discarded",
             (Act::Discard { .. }, true) => "would be discarded",
         };
-        write!(f, "{} {done}", count(*settled, "dead letter"))?;
+        write!(f, "{} {done}", count(*number, "dead letter"))?;
         if *already > 0 {
             write!(f, "; {already} had been settled before")?;
         }
@@ -235,8 +236,8 @@ impl fmt::Display for Shown<'_> {
         for position in letters.iter().take(SHOWN_TO_PEOPLE) {
             write!(f, "\n  {position}")?;
         }
-        if *settled > SHOWN_TO_PEOPLE as u64 {
-            write!(f, "\n  and {} more", settled - SHOWN_TO_PEOPLE as u64)?;
+        if *number > SHOWN_TO_PEOPLE as u64 {
+            write!(f, "\n  and {} more", number - SHOWN_TO_PEOPLE as u64)?;
         }
         for (position, why) in failed {
             write!(f, "\n{position} stays: {}", one_line(why))?;

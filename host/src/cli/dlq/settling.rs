@@ -2,7 +2,6 @@
 //! `<dead letters>.settled`, by the letter's position. So it is done once, however often it is stopped or begun; and since
 //! all of them share one transactional.id, a second one that begins ends the first.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 use std::thread;
@@ -36,8 +35,8 @@ pub(super) enum Act<'a> {
 pub(super) struct Report {
     /// Nothing was done: this is what would be.
     pub(super) dry_run: bool,
-    /// Put back, or let go.
-    pub(super) settled: u64,
+    /// How many were put back, or let go.
+    pub(super) count: u64,
     /// The first [`SHOWN`] of these, as `topic/partition/offset`.
     pub(super) letters: Vec<String>,
     /// They were before.
@@ -56,8 +55,6 @@ pub(super) struct Settling<'a> {
     pub(super) committer: Option<Committer>,
     /// Before this one began, and by it.
     settled: Marks,
-    /// Those of this run.
-    now: HashSet<Vec<u8>>,
     pub(super) report: Report,
 }
 
@@ -70,8 +67,8 @@ impl<'a> Settling<'a> {
         act: &'a Act<'a>,
         committer: Option<Committer>,
     ) -> miette::Result<Self> {
-        let (settled, now, report) = Default::default();
-        let mut settling = Self { cluster, marks, act, committer, settled, now, report };
+        let (settled, report) = Default::default();
+        let mut settling = Self { cluster, marks, act, committer, settled, report };
         settling.read_marks_again()?;
         Ok(settling)
     }
@@ -80,7 +77,7 @@ impl<'a> Settling<'a> {
         miette!(
             help = "begun again, it goes on where it stopped",
             "{} settled, and then: {error}",
-            count(self.report.settled, "dead letter")
+            count(self.report.count, "dead letter")
         )
     }
 
@@ -100,18 +97,12 @@ impl<'a> Settling<'a> {
                 self.report.already += 1;
                 continue;
             }
-            // What was put back a moment ago has failed again: that is for another time.
-            let of = original(&letter).and_then(|event| Some(header(&event.headers, REDRIVE_OF)?.to_vec()));
-            if of.is_some_and(|of| self.now.contains(&of)) {
-                continue;
-            }
             match self.act.record(&letter) {
                 Ok(record) => open.push((letter, record)),
                 Err(NotPutBack::TooOften) => self.report.too_often += 1,
                 Err(why) => self.report.failed.push((letter.position.to_string(), why.to_string())),
             }
         }
-        self.now.extend(open.iter().map(|(letter, _)| letter.position.to_string().into_bytes()));
         let mut attempts = 0;
         while !open.is_empty() {
             let Some(committer) = &mut self.committer else { break };
@@ -141,7 +132,7 @@ impl<'a> Settling<'a> {
                     let before = open.len();
                     self.read_marks_again()?;
                     open.retain(|(letter, _)| !marks::is_settled(&self.settled, letter));
-                    self.report.settled += (before - open.len()) as u64;
+                    self.report.count += (before - open.len()) as u64;
                 }
                 Err(CommitError::Fenced(_)) => {
                     return Err(miette!(
@@ -154,7 +145,7 @@ impl<'a> Settling<'a> {
                 }
             }
         }
-        self.report.settled += open.len() as u64;
+        self.report.count += open.len() as u64;
         let shown = open.iter().map(|(letter, _)| letter.position.to_string());
         self.report.letters.extend(shown.take(SHOWN.saturating_sub(self.report.letters.len())));
         self.settled.extend(open.iter().map(|(letter, _)| (letter.position.to_string(), None)));

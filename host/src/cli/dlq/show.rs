@@ -22,8 +22,8 @@ use crate::text::{one_line, readable, short};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
-  wasmill dlq show alarm.dlq/0/3
-  wasmill dlq show alarm.dlq/0/3 --json | jq .payload")]
+  wasmill dlq show mail.dlq/0/3
+  wasmill dlq show mail.dlq/0/3 --json | jq .payload")]
 pub(super) struct Args {
     /// Where it stands, as `wasmill dlq ls` and `wasmill trace` tell it: TOPIC/PARTITION/OFFSET.
     #[arg(value_name = "TOPIC/PARTITION/OFFSET")]

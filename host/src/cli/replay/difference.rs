@@ -120,8 +120,7 @@ pub(super) struct Change {
 
 /// Reads what stands in the topics of each.
 pub(super) fn told(cluster: &Cluster, differences: Vec<Difference>, ignored: &Ignored) -> Result<Vec<Shown>> {
-    let mut tail =
-        cluster.tail_within(&Default::default()).map_err(|error| broker::refused(cluster, error))?;
+    let mut tail = broker::within(cluster, &Default::default())?;
     differences.into_iter().map(|difference| difference.shown(&mut tail, cluster, ignored)).collect()
 }
 

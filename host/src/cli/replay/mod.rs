@@ -11,7 +11,6 @@ mod ignore;
 mod json;
 mod published;
 mod report;
-mod span;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -26,8 +25,8 @@ use self::difference::Difference;
 use self::ignore::Ignored;
 use self::published::{Entry, Published};
 use self::report::Report;
-use self::span::{Point, Span};
 use super::pipeline::Pipeline;
+use super::span::{Point, Span};
 use super::{broker, component, host};
 use crate::config::Loaded;
 use crate::config::plan::HandlerPlan;
@@ -208,14 +207,15 @@ struct Replay {
 
 impl Replay {
     fn run(&mut self, cluster: &Cluster, span: &Span) -> miette::Result<()> {
-        let mut tail = cluster.tail_within(&span.ranges).map_err(|error| broker::refused(cluster, error))?;
+        let mut tail = broker::within(cluster, &span.ranges)?;
         // Draws on stderr, and only on a terminal.
         let style =
             ProgressStyle::with_template("{bar:40} {pos}/{len}  {per_sec}  {msg}").into_diagnostic()?;
         let bar = ProgressBar::new(offsets(&span.ranges)).with_style(style);
         let mut at: BTreeMap<TopicPartition, Range<i64>> = span.ranges.clone();
         while let Some(events) = broker::batch(&mut tail, cluster, self.plan.limits.batch)? {
-            if let Some(last) = events.last().map(|event| &event.position) {
+            // They come partition by partition.
+            for last in events.iter().map(|event| &event.position) {
                 at.entry(last.topic_partition()).and_modify(|range| range.start = last.offset + 1);
             }
             let events: Vec<&Event> =

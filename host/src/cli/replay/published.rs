@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use super::compare::{Before, Fingerprint};
 use super::ignore::Ignored;
-use super::span::Span;
 use crate::cli::broker;
 use crate::cli::dlq::letter::Failed;
+use crate::cli::span::Span;
 use crate::config::plan::HandlerPlan;
 use crate::event::headers::{HANDLER, REDRIVE_OF, SOURCE};
 use crate::event::{Event, Position, TopicPartition, header};
@@ -55,7 +55,7 @@ impl Published {
     ) -> miette::Result<Self> {
         let mut published = Self::default();
         let ranges = ranges(cluster, plan, span)?;
-        let mut tail = cluster.tail_within(&ranges).map_err(|error| broker::refused(cluster, error))?;
+        let mut tail = broker::within(cluster, &ranges)?;
         broker::read_to_the_end(&mut tail, cluster, |record| {
             let of = |name| str::from_utf8(header(&record.headers, name)?).ok();
             // What was put back into the topic is there once already, from its handler.
@@ -117,9 +117,10 @@ fn ranges(
     let refused = |error| broker::refused(cluster, error);
     let topics: Vec<Arc<str>> = plan.publish.iter().chain([&plan.dead_letter]).cloned().collect();
     let there = cluster.existing(&topics).map_err(refused)?;
-    let mut ranges = cluster.extents(&there, End::Written).map_err(refused)?;
+    let mut offsets = cluster.offsets(End::Written).map_err(refused)?;
+    let mut ranges = offsets.extents(&there).map_err(refused)?;
     if let Some(since) = span.since_ms.filter(|_| !cluster.is_embedded()) {
-        let starts = cluster.since(ranges.keys().cloned(), (since - SLACK_MS).max(0)).map_err(refused)?;
+        let starts = offsets.since(ranges.keys().cloned(), (since - SLACK_MS).max(0)).map_err(refused)?;
         for (partition, range) in &mut ranges {
             range.start = starts.get(partition).map_or(range.end, |start| *start.max(&range.start));
         }

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use super::{REMEMBERED, Standing, Unclaimed};
 
-/// Claims that are remembered, at most: about 150 MB of them. More requests with a key are refused until some are
+/// Claims that are remembered, at most: about 250 MB of them. More requests with a key are refused until some are
 /// forgotten.
 const MOST: usize = 1_000_000;
 /// Claims that were sent and not read back, those included that nobody waits for.
@@ -97,7 +97,8 @@ impl Table {
             return;
         }
         self.order.push_back((hash, claim.claimant));
-        self.keys.entry(hash).or_default().push(claim);
+        // As a rule it stays alone.
+        self.keys.entry(hash).or_insert_with(|| Vec::with_capacity(1)).push(claim);
     }
 
     /// Of one that comes after all that were read.

@@ -79,6 +79,10 @@ impl Voice {
     pub(super) fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         let client = &self.name;
         match level {
+            // The call that meets it returns it, and who called says what comes of it: a member that was fenced joins anew.
+            RDKafkaLogLevel::Emerg if facility == "FATAL" => {
+                debug!(target: "wasmill::kafka", client, facility, "{message}");
+            }
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
                 error!(target: "wasmill::kafka", client, facility, "{message}");
             }

@@ -35,7 +35,7 @@ use thiserror::Error;
 
 pub use committer::Committer;
 pub use group::Membership;
-pub use offsets::End;
+pub use offsets::{End, Offsets};
 pub use properties::{PropertyFault, property_faults};
 pub use publisher::Publisher;
 pub use source::Source;
@@ -177,23 +177,9 @@ impl Cluster {
         Tail::within(&self.base, ranges)
     }
 
-    /// From the first offset of each partition of `topics` to its end.
-    pub fn extents(
-        &self,
-        topics: &[Arc<str>],
-        end: End,
-    ) -> Result<BTreeMap<TopicPartition, Range<i64>>, ConnectError> {
-        offsets::extents(&self.base, topics, end)
-    }
-
-    /// The first record of each partition at or after this time, in milliseconds since the epoch; none of a partition
-    /// without such a record. The embedded broker knows of no times, and has none.
-    pub fn since(
-        &self,
-        partitions: impl Iterator<Item = TopicPartition>,
-        timestamp_ms: i64,
-    ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
-        offsets::since(&self.base, partitions, timestamp_ms)
+    /// Asks how far topics reach.
+    pub fn offsets(&self, end: End) -> Result<Offsets, ConnectError> {
+        Offsets::new(&self.base, end)
     }
 
     /// What the group has committed of these partitions, without joining it.

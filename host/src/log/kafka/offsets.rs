@@ -3,13 +3,17 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rdkafka::Offset;
-use rdkafka::consumer::Consumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::client::Base;
+use super::closing::Closing;
+use super::context::Plain;
 use super::record::{self, Topics};
 use super::tail::{connected, partitions, unavailable};
+use super::token::Renewal;
 use super::{CALL, ConnectError};
 use crate::event::TopicPartition;
 use crate::log::Progress;
@@ -23,47 +27,74 @@ pub enum End {
     Written,
 }
 
-pub(super) fn extents(
-    base: &Base,
-    topics: &[Arc<str>],
-    end: End,
-) -> Result<BTreeMap<TopicPartition, Range<i64>>, ConnectError> {
-    let mut config = base.consumer("wasmill.offsets");
-    if end == End::Written {
-        config.set("isolation.level", "read_uncommitted");
-    }
-    let (consumer, _) = connected(&config, "offsets")?;
-    let mut extents = BTreeMap::new();
-    for topic in topics {
-        for partition in 0..partitions(&consumer, topic)? {
-            let (low, high) = consumer.fetch_watermarks(topic, partition, CALL).map_err(unavailable)?;
-            extents.insert(TopicPartition { topic: topic.clone(), partition }, low..high);
-        }
-    }
-    Ok(extents)
+/// Asks how far topics reach, again and again by one connection.
+pub struct Offsets {
+    consumer: Closing<BaseConsumer<Plain>>,
+    renewal: Renewal,
 }
 
-pub(super) fn since(
-    base: &Base,
-    partitions: impl Iterator<Item = TopicPartition>,
-    timestamp_ms: i64,
-) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
-    let (consumer, _) = connected(&base.consumer("wasmill.offsets"), "offsets")?;
-    let partitions: Vec<TopicPartition> = partitions.collect();
-    let asked = record::list(partitions.iter().map(|partition| (partition, Offset::Offset(timestamp_ms))));
-    let answered = consumer.offsets_for_times(asked.map_err(unavailable)?, CALL).map_err(unavailable)?;
-    let mut offsets = BTreeMap::new();
-    for element in answered.elements() {
-        element.error().map_err(unavailable)?;
-        match element.offset() {
-            Offset::Offset(offset) => {
-                let id = TopicPartition { topic: element.topic().into(), partition: element.partition() };
-                offsets.insert(id, offset);
-            }
-            Offset::End | Offset::Beginning | Offset::Invalid | Offset::Stored | Offset::OffsetTail(_) => {}
+impl Offsets {
+    pub(super) fn new(base: &Base, end: End) -> Result<Self, ConnectError> {
+        let mut config = base.consumer("wasmill.offsets");
+        if end == End::Written {
+            config.set("isolation.level", "read_uncommitted");
         }
+        let (consumer, renewal) = connected(&config, "offsets")?;
+        Ok(Self { consumer, renewal })
     }
-    Ok(offsets)
+
+    /// From the first offset of each partition of `topics` to its end. Blocks, for some seconds at most.
+    pub fn extents(
+        &mut self,
+        topics: &[Arc<str>],
+    ) -> Result<BTreeMap<TopicPartition, Range<i64>>, ConnectError> {
+        let consumer = self.ready()?;
+        let mut extents = BTreeMap::new();
+        for topic in topics {
+            for partition in 0..partitions(consumer, topic)? {
+                let (low, high) = consumer.fetch_watermarks(topic, partition, CALL).map_err(unavailable)?;
+                extents.insert(TopicPartition { topic: topic.clone(), partition }, low..high);
+            }
+        }
+        Ok(extents)
+    }
+
+    /// The first record of each partition at or after this time, in milliseconds since the epoch; none of a partition
+    /// without such a record. The embedded broker knows of no times, and has none. Blocks, for some seconds at most.
+    pub fn since(
+        &mut self,
+        partitions: impl Iterator<Item = TopicPartition>,
+        timestamp_ms: i64,
+    ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
+        let partitions: Vec<TopicPartition> = partitions.collect();
+        let asked =
+            record::list(partitions.iter().map(|partition| (partition, Offset::Offset(timestamp_ms))));
+        let asked = asked.map_err(unavailable)?;
+        let answered = self.ready()?.offsets_for_times(asked, CALL).map_err(unavailable)?;
+        let mut offsets = BTreeMap::new();
+        for element in answered.elements() {
+            element.error().map_err(unavailable)?;
+            match element.offset() {
+                Offset::Offset(offset) => {
+                    let id = TopicPartition { topic: element.topic().into(), partition: element.partition() };
+                    offsets.insert(id, offset);
+                }
+                Offset::End
+                | Offset::Beginning
+                | Offset::Invalid
+                | Offset::Stored
+                | Offset::OffsetTail(_) => {}
+            }
+        }
+        Ok(offsets)
+    }
+
+    fn ready(&mut self) -> Result<&BaseConsumer<Plain>, ConnectError> {
+        // Serves log lines, errors and tokens; there is no group, so no records.
+        drop(self.consumer.poll(Duration::ZERO));
+        self.renewal.renew(self.consumer.client()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
+        Ok(&self.consumer)
+    }
 }
 
 pub(super) fn progress(

@@ -1,4 +1,5 @@
-//! Which events are replayed: from one point to another, as the command line gives them.
+//! Which records a verb reads: from one point to another, as the command line gives them, and no further. What comes
+//! while it reads is for the next time, so it ends beside a busy pipeline, too.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -39,16 +40,20 @@ impl FromStr for Point {
             text.parse().map(Self::Offset).map_err(|_| "no offset is that large".into())
         } else if let Ok(position) = text.parse() {
             Ok(Self::Position(position))
-        } else if let Some(ms) = rfc3339_ms(text) {
-            Ok(Self::At(ms))
-        } else if let Ok(ago) = humantime::parse_duration(text) {
-            Ok(Self::Ago(ago))
+        } else if let Some(time) = Self::time(text) {
+            Ok(time)
         } else {
             Err("give a time (2026-11-25T08:00:00Z; or 2h, which is so long ago), an offset (1200, or \
                  readings/0/1200), `beginning` or `end`"
                 .into())
         }
     }
+}
+
+/// For `--since`.
+pub(super) fn time(text: &str) -> Result<Point, String> {
+    Point::time(text)
+        .ok_or_else(|| "give a time, such as 2026-11-25T08:00:00Z, or 2h, which is so long ago".into())
 }
 
 /// humantime reads UTC alone.
@@ -72,6 +77,11 @@ fn rfc3339_ms(text: &str) -> Option<i64> {
 }
 
 impl Point {
+    fn time(text: &str) -> Option<Self> {
+        let ago = || humantime::parse_duration(text).ok().map(Self::Ago);
+        rfc3339_ms(text).map(Self::At).or_else(ago)
+    }
+
     /// In milliseconds since the epoch, where it is a time.
     fn time_ms(&self) -> Option<i64> {
         match self {
@@ -85,18 +95,19 @@ impl Point {
     }
 }
 
-/// What is replayed of each partition.
+/// What is read of each partition.
 #[derive(Debug)]
 pub(super) struct Span {
     pub(super) ranges: BTreeMap<TopicPartition, Range<i64>>,
     /// When it begins, if a time was given: in milliseconds since the epoch.
     pub(super) since_ms: Option<i64>,
-    /// The times between which events are taken, where the broker can't look them up itself.
-    filter: Option<Range<i64>>,
+    /// Between which times the records are. Their order in the log is another, as clocks differ; and the embedded broker
+    /// finds none by its time.
+    times: Range<i64>,
 }
 
 impl Span {
-    /// Ends with what is committed now.
+    /// Ends with what is committed now. All of the topics must be there.
     pub(super) fn resolve(
         cluster: &Cluster,
         topics: &[Arc<str>],
@@ -104,15 +115,12 @@ impl Span {
         to: &Point,
     ) -> miette::Result<Self> {
         let refused = |error| broker::refused(cluster, error);
-        let there = cluster.existing(topics).map_err(refused)?;
-        let extents = cluster.extents(&there, End::Committed).map_err(refused)?;
+        let mut offsets = cluster.offsets(End::Committed).map_err(refused)?;
+        let extents = offsets.extents(topics).map_err(refused)?;
         let (since_ms, until_ms) = (from.time_ms(), to.time_ms());
-        // The embedded broker finds no record by its time: all are read, and taken or left.
-        let filter = (cluster.is_embedded() && (since_ms.is_some() || until_ms.is_some()))
-            .then(|| since_ms.unwrap_or(i64::MIN)..until_ms.unwrap_or(i64::MAX));
-        let look_up = |time_ms: Option<i64>| match time_ms {
-            Some(ms) if filter.is_none() => {
-                cluster.since(extents.keys().cloned(), ms).map(Some).map_err(refused)
+        let mut look_up = |time_ms: Option<i64>| match time_ms {
+            Some(ms) if !cluster.is_embedded() => {
+                offsets.since(extents.keys().cloned(), ms).map(Some).map_err(refused)
             }
             Some(_) | None => Ok(None),
         };
@@ -136,16 +144,17 @@ impl Span {
             let end = at(to, &ends, extent.end).max(start);
             (id, start..end)
         });
-        Ok(Self { ranges: ranges.collect(), since_ms, filter })
+        let times = since_ms.unwrap_or(i64::MIN)..until_ms.unwrap_or(i64::MAX);
+        Ok(Self { ranges: ranges.collect(), since_ms, times })
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.ranges.values().all(Range::is_empty)
     }
 
+    /// Whether it is from between the points by its own time, too.
     pub(super) fn takes(&self, event: &Event) -> bool {
-        let Some(filter) = &self.filter else { return true };
-        event.timestamp_ms.is_some_and(|ms| filter.contains(&ms))
+        event.timestamp_ms.is_none_or(|ms| self.times.contains(&ms))
     }
 }
 
@@ -172,8 +181,8 @@ fn alone(
     if let Some(id) = alone.as_ref().filter(|id| !extents.contains_key(id)) {
         let known: Vec<String> = extents.keys().map(TopicPartition::to_string).collect();
         return Err(miette!(
-            help = format!("it reads: {}", known.join(", ")),
-            "the handler reads no partition {id}"
+            help = format!("there are: {}", known.join(", ")),
+            "there is no partition {id} to read"
         ));
     }
     Ok(alone)
@@ -202,6 +211,9 @@ mod tests {
         {
             assert!(point(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(time("2h").ok(), point("2h").ok());
+        assert_eq!(time("2026-09-21T14:13:20.123Z"), at);
+        assert!(time("beginning").is_err() && time("in/1/7").is_err());
     }
 
     #[test]
