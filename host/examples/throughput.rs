@@ -129,10 +129,9 @@ impl Bench {
         let file = ComponentFile::read(component)?;
         let (version, _compiled) = Version::compile(&engine, &file, &plan, &CodeCache::none())?;
         let identity = Identity::of_handler(&plan, version.digest().clone());
-        let committer = self.cluster.committer("shard", 0)?;
-        let source = self.cluster.source(&plan.group, "shard", 0, &plan.subscribe)?;
+        let (commits, source) = self.cluster.shard(&plan.group, "shard", 0, &plan.subscribe)?;
         let handler = ComponentHandler::new(version, &plan)?;
-        let mut shard = Shard::new(identity, self.batch, source, committer, handler, 0);
+        let mut shard = Shard::new(identity, self.batch, source, commits, handler, 0);
         let clock = Instant::now();
         let now = || Now { monotonic: clock.elapsed(), wall_ms: 0 };
         let (mut done, mut started) = (0, None);

@@ -260,6 +260,11 @@ pub trait Handler {
     /// What provenance headers and dead letters name as the version: a component's sha-256 in hex.
     fn digest(&self) -> Arc<str>;
 
+    /// Whether a batch can be handled again, as if it had not been before. A shard commits what can't be before it goes on.
+    fn can_be_repeated(&self) -> bool {
+        true
+    }
+
     /// How long to leave the processors to others before the next batch, because the calls since the last time
     /// burned them in vain.
     fn rest(&mut self) -> Duration {

@@ -119,6 +119,26 @@ fn a_5xx_rejects_the_mail_and_the_next_one_goes_through() {
 }
 
 #[test]
+fn a_reply_that_is_no_utf_8_counts_by_its_digits_and_under_tls_never_sends_a_mail_twice() {
+    let server = SmtpServer::start(&[]);
+    let mut sink_in_clear = sink(smtp_to(&server));
+    send(&mut sink_in_clear, &event(0, "latin-250@example.com")).unwrap();
+    let refused = send(&mut sink_in_clear, &event(1, "latin-554@example.com"));
+    assert_fails(refused, FailureKind::Reject, "554");
+    let put_off = send(&mut sink_in_clear, &event(2, "latin-451@example.com"));
+    assert_fails(put_off, FailureKind::Retry, "451");
+    assert_eq!(server.stop().len(), 1);
+
+    for (option, encryption) in [("implicit", SmtpEncryption::Tls), ("starttls", SmtpEncryption::StartTls)] {
+        let server = SmtpServer::start(&["--tls", option]);
+        let mut sink = sink(SmtpPlan { encryption, ca: ca_of(&server), ..smtp_to(&server) });
+        let unread = send(&mut sink, &event(0, "latin-250@example.com"));
+        assert_fails(unread, FailureKind::Reject, "nobody knows whether it has taken the mail");
+        assert_eq!(server.stop().len(), 1);
+    }
+}
+
+#[test]
 fn a_server_that_falls_silent_costs_one_timeout_and_is_tried_again() {
     let server = SmtpServer::start(&[]);
     let timeout = Duration::from_millis(500);

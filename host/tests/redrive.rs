@@ -126,6 +126,11 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     let nowhere = dlq(&["redrive", "fate", "--at", "fate.dlq/0/9999"]).output().unwrap();
     assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
     assert!(String::from_utf8_lossy(&nowhere.stdout).contains("no such record"), "{nowhere:?}");
+    let other_cause = dlq(&["discard", "fate", "--at", "fate.dlq/0/0", "--cause", "trap", "--reason", "x"])
+        .output()
+        .unwrap();
+    assert_eq!(other_cause.status.code(), Some(1), "{other_cause:?}");
+    assert!(String::from_utf8_lossy(&other_cause.stdout).contains("none of those"), "{other_cause:?}");
     let elsewhere = dlq(&["redrive", "fate", "--at", "other.dlq/0/0"]).output().unwrap();
     assert!(String::from_utf8_lossy(&elsewhere.stderr).contains("no dead letter of"), "{elsewhere:?}");
     let (status, _) = host.stop("TERM");

@@ -19,7 +19,7 @@ use rand::seq::IteratorRandom;
 use rand::{Rng, SeedableRng};
 use wasmill::config::plan::RetryPlan;
 use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Record, header, headers};
-use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
+use wasmill::log::simulated::{Broker, Faults, SimulatedCommits, SimulatedSource};
 use wasmill::shard::{Identity, Shard};
 
 fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
@@ -133,10 +133,10 @@ fn a_partition_stops_to_be_read_when_too_much_of_it_waits() {
     for n in 0..30_000 {
         produce(&broker, "k", &n.to_string());
     }
-    let committer = SimulatedCommitter::init(&broker, "a");
+    let commits = SimulatedCommits::init(&broker, "a");
     let source = SimulatedSource::join(&broker, GROUP, "a", &["in"]);
     let retry = RetryPlan { attempts: None, backoff_min: DAY, backoff_max: DAY };
-    let mut shard = Shard::new(Identity { retry, ..identity() }, 500, source, committer, Down, 3);
+    let mut shard = Shard::new(Identity { retry, ..identity() }, 500, source, commits, Down, 3);
     for _ in 0..200 {
         shard.turn(&|| broker.now()).unwrap();
     }
@@ -272,6 +272,7 @@ fn ordeal(seed: u64) {
         unavailable: random.random_range(0.0..0.2),
         aborted: random.random_range(0.0..0.2),
         answer_lost: random.random_range(0.0..0.2),
+        late: random.random_range(0.0..0.9),
     });
     let mut shards: BTreeMap<u32, TestShard> = BTreeMap::new();
     let mut next_member = 0;

@@ -19,10 +19,10 @@ use wasmill::config::{self, Overrides};
 use wasmill::event::headers::{ATTEMPTS, FAILURE_KIND, FAILURE_MESSAGE};
 use wasmill::event::{Record, header, headers};
 use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, EngineLimits, Version};
-use wasmill::log::simulated::{Broker, Faults, SimulatedCommitter, SimulatedSource};
+use wasmill::log::simulated::{Broker, Faults, SimulatedCommits, SimulatedSource};
 use wasmill::shard::{Identity, Shard, Turn};
 
-type Station = Shard<SimulatedSource, SimulatedCommitter, ComponentHandler>;
+type Station = Shard<SimulatedSource, SimulatedCommits, ComponentHandler>;
 
 /// The handlers of the pipeline.toml that ships, with their components, compiled once.
 fn handlers() -> &'static [(HandlerPlan, Version)] {
@@ -55,10 +55,10 @@ fn broker(seed: u64) -> Broker {
 fn station(broker: &Broker, (plan, version): &(HandlerPlan, Version), seed: u64) -> Station {
     let identity = Identity::of_handler(plan, version.digest().clone());
     let topics: Vec<&str> = plan.subscribe.iter().map(AsRef::as_ref).collect();
-    let committer = SimulatedCommitter::init(broker, &plan.group);
+    let commits = SimulatedCommits::init(broker, &plan.group);
     let source = SimulatedSource::join(broker, &plan.group, "only", &topics);
     let handler = ComponentHandler::new(version.clone(), plan).unwrap();
-    Shard::new(identity, plan.limits.batch, source, committer, handler, seed)
+    Shard::new(identity, plan.limits.batch, source, commits, handler, seed)
 }
 
 /// Turns each shard until everything went through.
@@ -168,7 +168,7 @@ fn an_order_of_2_to_the_63_pizzas_is_a_dead_letter_that_names_the_item() {
 fn ordeal(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let broker = broker(seed);
-    broker.set_faults(Faults { unavailable: 0.05, aborted: 0.1, answer_lost: 0.1 });
+    broker.set_faults(Faults { unavailable: 0.05, aborted: 0.1, answer_lost: 0.1, late: 0.5 });
     let mut stations: Vec<_> = handlers().iter().map(|handler| station(&broker, handler, seed)).collect();
     let mut placed: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for number in 0..60 {

@@ -53,17 +53,26 @@ struct Life {
     ran: Rc<RefCell<Vec<Position>>>,
     /// Where the present handler has begun.
     begun: BTreeSet<TopicPartition>,
+    /// What a turn commits is told by a later one.
+    is_late: bool,
 }
 
 /// The first event of a partition that a digest was said to run.
 type Firsts = BTreeMap<(String, TopicPartition), i64>;
 
 impl Life {
-    fn start(broker: &Broker, number: u32, member: String, version: u32, random: &mut StdRng) -> Self {
+    fn start(
+        broker: &Broker,
+        number: u32,
+        member: String,
+        version: u32,
+        is_late: bool,
+        random: &mut StdRng,
+    ) -> Self {
         let ran = Rc::default();
         let handler = handler(number, version, &ran, random);
         let shard = shard_of(broker, &member, random.random(), handler);
-        Self { number, member, shard, version, ran, begun: BTreeSet::new() }
+        Self { number, member, shard, version, ran, begun: BTreeSet::new(), is_late }
     }
 
     /// A turn, in which or before which the handler may be exchanged for the newest, or linked anew.
@@ -99,12 +108,18 @@ impl Life {
     }
 
     fn begins_where_it_says(&mut self, tally: &Tally, firsts: &mut Firsts) {
+        if self.is_late {
+            for (digest, begun) in &tally.begun {
+                firsts.entry((digest.to_string(), begun.topic_partition())).or_insert(begun.offset);
+            }
+            return;
+        }
         let mut expected: BTreeMap<TopicPartition, i64> = BTreeMap::new();
         for position in self.ran.borrow().iter().filter(|ran| !self.begun.contains(&ran.topic_partition())) {
             let first = expected.entry(position.topic_partition()).or_insert(position.offset);
             *first = position.offset.min(*first);
         }
-        let said = tally.begun.iter().map(|begun| (begun.topic_partition(), begun.offset));
+        let said = tally.begun.iter().map(|(_, begun)| (begun.topic_partition(), begun.offset));
         assert_eq!(said.collect::<BTreeMap<_, _>>(), expected, "where {} begins", self.shard.digest());
         assert_eq!(tally.begun.len(), expected.len(), "said twice");
         for (partition, offset) in expected {
@@ -123,13 +138,16 @@ fn handler(life: u32, version: u32, ran: &Rc<RefCell<Vec<Position>>>, random: &m
 fn ordeal(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let broker = broker(seed);
-    // Of what was committed and not answered nobody knows where it began.
+    // Of what was committed and not answered, or not heard before the end, nobody knows where it began.
     let answer_lost = if random.random() { random.random_range(0.0..0.2) } else { 0.0 };
+    let late = if random.random() { random.random_range(0.0..0.9) } else { 0.0 };
     broker.set_faults(Faults {
         unavailable: random.random_range(0.0..0.2),
         aborted: random.random_range(0.0..0.2),
         answer_lost,
+        late,
     });
+    let is_late = late > 0.0;
     let mut lives: Vec<Life> = Vec::new();
     let (mut started, mut newest, mut firsts) = (0, 0, Firsts::new());
     let mut expected: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -141,7 +159,7 @@ fn ordeal(seed: u64) {
                 (0..3, _) if lives.len() < 3 => {
                     started += 1;
                     let member = format!("m{started}");
-                    lives.push(Life::start(&broker, started, member, newest, &mut random));
+                    lives.push(Life::start(&broker, started, member, newest, is_late, &mut random));
                 }
                 (3, Some(one)) => lives.swap_remove(one).shard.close(Duration::ZERO),
                 (4, Some(one)) => crash(lives.swap_remove(one), &broker),
@@ -149,7 +167,7 @@ fn ordeal(seed: u64) {
                 (5, Some(one)) => {
                     started += 1;
                     let member = lives[one].member.clone();
-                    lives[one] = Life::start(&broker, started, member, newest, &mut random);
+                    lives[one] = Life::start(&broker, started, member, newest, is_late, &mut random);
                 }
                 (6..10, _) => newest += 1,
                 (_, Some(one)) => drop(lives[one].turn(&broker, newest, &mut firsts, &mut random)),
@@ -159,7 +177,7 @@ fn ordeal(seed: u64) {
     }
     broker.set_faults(Faults::default());
     lives.drain(..).for_each(|life| crash(life, &broker));
-    let mut last = Life::start(&broker, started + 1, "last".into(), newest, &mut random);
+    let mut last = Life::start(&broker, started + 1, "last".into(), newest, is_late, &mut random);
     for _ in 0..10_000 {
         if broker.drained(GROUP) {
             break;
@@ -174,7 +192,7 @@ fn ordeal(seed: u64) {
     every_event_has_its_fate(&broker, expected, seed);
     for (key, fates) in fates(&broker) {
         versions_only_rise_in_each_life(&key, &fates);
-        if answer_lost == 0.0 {
+        if answer_lost == 0.0 && !is_late {
             nothing_is_older_than_its_first(&key, &fates, &firsts);
         }
     }
@@ -205,7 +223,9 @@ fn fates(broker: &Broker) -> BTreeMap<Key, BTreeMap<i64, Fate>> {
         let partition = TopicPartition { topic: topic.into(), partition: partition.parse().unwrap() };
         let waited = record.payload.as_ref().unwrap().starts_with(b"retry");
         let fate = Fate { digest: text(headers::DIGEST), waited };
-        let key = String::from_utf8(record.key.unwrap().to_vec()).unwrap();
+        // Those without one have no order.
+        let Some(key) = record.key else { continue };
+        let key = String::from_utf8(key.to_vec()).unwrap();
         fates.entry((partition, key)).or_default().insert(offset.parse().unwrap(), fate);
     }
     fates

@@ -13,6 +13,7 @@ A recipient's local part chooses the answer:
   once-cut-…      the first time, the connection is cut when the mail's data are to come
   once-hang-…     the first time, the mail's data is never answered
   once-lost-…     the first time, the mail is accepted, and the connection cut before that is said
+  latin-NNN       the mail's data is answered with NNN and a byte that is no UTF-8
 A reply 421 also closes the connection, as RFC 5321 says.
 """
 
@@ -61,6 +62,9 @@ class Sink:
             return "451 unheard"
         if code := re.match(r"content-(\d{3})", to):
             return await self.answer(server, code[1])
+        latin = re.match(r"latin-(\d{3})", to)
+        if latin and latin[1] != "250":
+            return latin[1].encode() + b" refus\xe9"
         say(mail={
             "from": envelope.mail_from,
             "to": envelope.rcpt_tos,
@@ -70,7 +74,7 @@ class Sink:
         })
         if to.startswith("once-lost-") and self.first_time("lost", to):
             server.transport.abort()
-        return "250 2.0.0 queued"
+        return b"250 re\xe7u" if latin else "250 2.0.0 queued"
 
     async def answer(self, server, code):
         if code == "421":

@@ -257,6 +257,12 @@ fn invoke_shows_what_a_handler_makes_of_events_from_a_file_or_stdin() {
     assert_eq!(output["payload"]["total_cents"], 2300, "{report}");
     assert_eq!((&report["failed"], &report["calls"]), (&json!(0), &json!(1)));
     assert!(report["peak_memory_bytes"].as_u64().unwrap() > 0, "{report}");
+
+    let absent = ["invoke", "order-formatter", "order.json", "--component", "nowhere.wasm"];
+    let absent = run(&pipeline, &absent, "");
+    assert_eq!((absent.code, absent.stdout.as_str()), (Some(1), ""), "{}", absent.stderr);
+    let other = ["invoke", "order-formatter", "order.json", "--component", "components/email-composer.wasm"];
+    assert_eq!(run(&pipeline, &other, "").code, Some(1), "an order is no confirmation");
 }
 
 #[test]

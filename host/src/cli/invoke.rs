@@ -12,7 +12,7 @@ use miette::IntoDiagnostic;
 
 use self::input::{Format, Input};
 use self::report::Report;
-use super::component::{self, find};
+use super::component::{self, find, instead};
 use super::host;
 use super::pipeline::Pipeline;
 use crate::config::Places;
@@ -61,11 +61,11 @@ pub(super) struct Args {
     from_dead_letter: Option<Position>,
 
     /// Runs this component instead, as the handler: to see whether a mended one deals with the event.
-    #[arg(long, value_name = "FILE", requires = "from_dead_letter")]
+    #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
 
     /// Where the host listens that runs the embedded broker; by default where the pipeline says.
-    #[arg(long, value_parser = host::url, requires = "from_dead_letter")]
+    #[arg(long, value_parser = host::url, conflicts_with_all = ["file", "format", "key", "batch"])]
     url: Option<String>,
 
     /// Where the host keeps versions; ~/.local/state/wasmill by default.
@@ -99,9 +99,13 @@ pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
     let events = input::place(given, handler, args.key.as_deref());
     let batch = args.batch.map_or(handler.limits.batch, |batch| batch as usize);
 
-    let component = ComponentFile::read(&handler.component);
-    let (outcomes, usage) = handle(handler, component, Some(&loaded.places), &events, &attempts, batch)?;
-    let code = report(handler, &events, &outcomes, usage, args.json)?;
+    let mut handler = handler.clone();
+    let (component, places) = match &args.component {
+        None => (ComponentFile::read(&handler.component), Some(&loaded.places)),
+        Some(file) => (instead(&mut handler, file), None),
+    };
+    let (outcomes, usage) = handle(&handler, component, places, &events, &attempts, batch)?;
+    let code = report(&handler, &events, &outcomes, usage, args.json)?;
     broken.map_or(Ok(code), Err)
 }
 

@@ -71,9 +71,12 @@ enum Verb {
     Rollback(rollback::Args),
 }
 
-/// An answer that nobody reads on (`| head`), or that the disk has no room for, ends the verb.
+/// An answer that nobody reads on (`| head`), or that the disk has no room for, ends the verb: what it has done is done.
 fn answer(line: fmt::Arguments<'_>) {
-    if writeln!(io::stdout().lock(), "{line}").is_err() {
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+        if error.kind() != io::ErrorKind::BrokenPipe {
+            tell!("the answer can't be written: {error}; what it tells of is done");
+        }
         std::process::exit(1);
     }
 }

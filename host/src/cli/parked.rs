@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::host;
 use super::pipeline::Pipeline;
 use crate::status::now_ms;
-use crate::text::{count, one_line};
+use crate::text::{count, cut, one_line};
 
 /// Lists the keys that wait in the running host because an event of theirs is to be tried again.
 ///
@@ -60,6 +60,9 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// Bytes of a key in the table.
+const KEY: usize = 40;
 
 #[derive(Deserialize)]
 struct Parked {
@@ -109,7 +112,7 @@ impl fmt::Display for Shown {
             for Key { key, event, attempt, first_failed_ms, next_try_ms, behind } in &of.keys {
                 table.add_row([
                     one_line(&of.subscriber),
-                    key.as_deref().map_or_else(|| "-".into(), one_line),
+                    key.as_deref().map_or_else(|| "-".into(), |key| cut(&one_line(key), KEY)),
                     one_line(event),
                     seconds(self.now_ms - first_failed_ms),
                     format!("no. {attempt}"),

@@ -1,17 +1,19 @@
 //! What a shard needs from a log: poll a source, commit a transaction.
 //!
 //! Two halves on purpose: a [`Source`] polls and a [`Committer`] commits, and all that travels between
-//! them is data ([`Commit`] and the source's membership). A shard runs them in turn today; they may run
-//! on two threads. Two adapters: [`kafka`] for brokers, real or embedded, and [`simulated`] for
-//! deterministic tests.
+//! them is data ([`Commit`] and the source's membership). A shard hands its commits over ([`Commits`]) and goes on:
+//! they are made on a thread of their own ([`Overlapped`]). Two adapters: [`kafka`] for brokers, real or embedded, and
+//! [`simulated`] for deterministic tests.
 
 pub mod kafka;
+mod overlapped;
 pub mod simulated;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use overlapped::{Departure, Overlapped};
 use thiserror::Error;
 
 use crate::event::{Event, Position, Record, TopicPartition};
@@ -74,6 +76,41 @@ impl Commit {
     pub fn is_empty(&self) -> bool {
         self.publish.is_empty() && self.progress.is_empty()
     }
+
+    /// Of the records to publish.
+    fn bytes(&self) -> usize {
+        self.publish.iter().map(Record::bytes).sum()
+    }
+}
+
+/// Where a shard hands its commits over, to go on while they are made: in this order, and none after one that failed.
+pub trait Commits {
+    type Membership;
+
+    /// Hands over what is to be committed next, by the membership that its events were polled under. Waits while there is
+    /// no room for it. After a commit that failed it's dropped, until [`recover`](Self::recover).
+    fn submit(&mut self, commit: Commit, membership: &Self::Membership);
+
+    /// What came of the next commit, if it is known by now. Several that were handed over may have been committed as one.
+    fn answer(&mut self) -> Option<Answer>;
+
+    /// Waits until nothing is on its way.
+    fn settle(&mut self);
+
+    /// As [`Committer::recover`].
+    fn recover(&mut self) -> Result<(), LogError>;
+
+    /// As [`Committer::close`], once what was handed over is committed.
+    fn close(self, deadline: Duration);
+}
+
+/// What came of a commit.
+#[derive(Debug)]
+pub struct Answer {
+    /// How many that were handed over it held.
+    pub submissions: usize,
+    /// Why it failed, and what it was.
+    pub result: Result<(), (CommitError, Commit)>,
 }
 
 /// The publishing half: one producer, one transaction at a time.

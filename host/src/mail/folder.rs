@@ -34,10 +34,16 @@ impl Folder {
         // Someone may have cleared the folder away since the start.
         fs::create_dir_all(&self.path)?;
         let unfinished = self.path.join(format!(".{name}.unfinished"));
-        let mut file = File::create(&unfinished)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&unfinished, self.path.join(name))?;
+        let written = File::create(&unfinished).and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, self.path.join(name))
+        });
+        if let Err(error) = written {
+            // Of a full disk; it may be gone with the folder.
+            let _ = fs::remove_file(&unfinished);
+            return Err(error);
+        }
         // The rename itself is durable only when the folder is.
         File::open(&self.path)?.sync_all()
     }

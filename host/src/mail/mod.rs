@@ -131,4 +131,9 @@ impl Handler for MailSink {
     fn digest(&self) -> Arc<str> {
         VERSION.into()
     }
+
+    /// A mail that is out is out.
+    fn can_be_repeated(&self) -> bool {
+        false
+    }
 }

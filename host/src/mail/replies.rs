@@ -3,10 +3,15 @@
 //! lettre looks at a line when its end has come: one without an end would fill the memory. Under TLS lines can't be
 //! seen from here, so what is counted is all that comes after something was sent; a client that sends again has
 //! read the reply.
+//!
+//! lettre takes a reply that is not UTF-8 for a broken connection, though its three digits say all that counts. In clear
+//! text, other bytes than ASCII's are made question marks.
 
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use lettre::transport::smtp::client::AsyncTokioStream;
@@ -20,11 +25,13 @@ const LONGEST: usize = 256 << 10;
 pub(super) struct Replies {
     stream: TcpStream,
     read: usize,
+    /// What comes is text, and not TLS.
+    clear: Arc<AtomicBool>,
 }
 
 impl Replies {
-    pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, read: 0 }
+    pub(super) fn new(stream: TcpStream, clear: Arc<AtomicBool>) -> Self {
+        Self { stream, read: 0, clear }
     }
 }
 
@@ -47,6 +54,12 @@ impl AsyncRead for Replies {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         self.read += buffer.filled().len() - before;
+        if self.clear.load(Ordering::Relaxed) {
+            buffer.filled_mut()[before..]
+                .iter_mut()
+                .filter(|byte| !byte.is_ascii())
+                .for_each(|byte| *byte = b'?');
+        }
         Poll::Ready(Ok(()))
     }
 }

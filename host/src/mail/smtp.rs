@@ -4,7 +4,11 @@
 //! credentials. A fault of the server or of our configuration (no answer, no login, a bad certificate) is
 //! never held against the mail: only a permanent reply to the mail itself refuses it.
 
+use std::error::Error as _;
 use std::fmt::Display;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lettre::transport::smtp::Error;
@@ -83,6 +87,7 @@ impl Smtp {
     async fn connect(&self) -> Result<AsyncSmtpConnection, Undelivered> {
         let server = (self.plan.host.as_str(), self.plan.port);
         let name = ClientId::default();
+        let clear = Arc::new(AtomicBool::new(true));
         let mut connection = match self.plan.encryption {
             // lettre connects by itself here, and gives no way to set TCP_NODELAY or to bound a reply. At least
             // the server has shown a certificate that we trust.
@@ -96,14 +101,18 @@ impl Smtp {
                 // lettre writes a mail and its final dot apart: the dot would wait for the server's
                 // delayed acknowledgement, 40 ms for each mail.
                 stream.set_nodelay(true).map_err(|error| self.no_connection(&error))?;
-                AsyncSmtpConnection::connect_with_transport(Box::new(Replies::new(stream)), &name)
-                    .await
-                    .map_err(|error| self.no_connection(&error))?
+                AsyncSmtpConnection::connect_with_transport(
+                    Box::new(Replies::new(stream, clear.clone())),
+                    &name,
+                )
+                .await
+                .map_err(|error| self.no_connection(&error))?
             }
         };
 
         match (self.plan.encryption, connection.can_starttls()) {
             (SmtpEncryption::StartTls | SmtpEncryption::Opportunistic, true) => {
+                clear.store(false, Ordering::Relaxed);
                 connection.starttls(self.tls.clone(), &name).await.map_err(|error| self.no_tls(&error))?
             }
             (SmtpEncryption::StartTls, false) => {
@@ -189,8 +198,20 @@ fn fate(error: Error) -> Undelivered {
         // lettre's "client" errors in a send are about what the server can't carry: addresses beyond
         // ASCII without SMTPUTF8.
         None if error.is_client() => Undelivered::Refused(format!("the mail can't be sent: {error}")),
+        // Of TLS only lettre sees the text. To try again would send it again, and again.
+        None if is_unreadable(&error) => Undelivered::Refused(
+            "the mail server's reply is not UTF-8: nobody knows whether it has taken the mail".into(),
+        ),
         None => Undelivered::Blocked(format!("the connection to the mail server broke: {error}")),
     }
+}
+
+/// What `AsyncBufReadExt::read_line` says of a line that is no text.
+fn is_unreadable(error: &Error) -> bool {
+    let source = error.source().and_then(|source| source.downcast_ref::<io::Error>());
+    source.is_some_and(|source| {
+        source.kind() == io::ErrorKind::InvalidData && source.to_string().contains("valid UTF-8")
+    })
 }
 
 /// Whoever takes plain text when TLS isn't offered gains nothing from refusing an unknown certificate, and

@@ -51,7 +51,7 @@ impl Identity {
     }
 }
 
-/// What a turn amounted to, for the status.
+/// What turns amounted to, for the status.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Events that ran, each try counted.
@@ -60,12 +60,27 @@ pub struct Tally {
     /// Records in the commit, dead letters not counted.
     pub outputs: u64,
     pub dead_letters: u64,
-    pub committed: bool,
-    /// Of each partition that the present handler had run nothing of before: the first event that it ran. An earlier
-    /// one may wait for its next try, which is the present handler's as well.
-    pub begun: Vec<Position>,
-    /// The last failure of the batch, and its event.
+    /// Transactions.
+    pub commits: u64,
+    /// Of each partition that a version had run nothing of before: its digest, and the first event that it ran. An earlier
+    /// one may wait for its next try, which is that version's as well.
+    pub begun: Vec<(Arc<str>, Position)>,
+    /// The last failure, and its event.
     pub failure: Option<(Position, Failure)>,
+}
+
+impl Tally {
+    /// What came after it.
+    pub(super) fn add(&mut self, later: Self) {
+        let Self { events, retries, outputs, dead_letters, commits, begun, failure } = later;
+        self.events += events;
+        self.retries += retries;
+        self.outputs += outputs;
+        self.dead_letters += dead_letters;
+        self.commits += commits;
+        self.begun.extend(begun);
+        self.failure = failure.or(self.failure.take());
+    }
 }
 
 pub(super) struct Decision {
@@ -112,7 +127,6 @@ pub(super) fn decide(
         window.set(slot, state);
     }
     let (commit, origins) = window.take_settled();
-    tally.committed = !commit.is_empty();
     tally.outputs = commit.publish.iter().filter(|r| r.topic != identity.dead_letter).count() as u64;
     Decision { commit, origins, tally }
 }
@@ -350,6 +364,22 @@ mod tests {
         assert_eq!(turn(&mut window, Duration::from_secs(1)), [1, 5]);
         assert_eq!(turn(&mut window, Duration::from_secs(2)), [3]);
         assert_eq!(window.next_due(Duration::ZERO), None);
+    }
+
+    #[test]
+    fn however_many_tries_are_due_half_of_the_room_is_for_fresh_events() {
+        let mut window = Window::default();
+        window.admit((0..6).map(|n| event(0, n, Some(n as u8), 9)).collect());
+        turn(&mut window, Duration::ZERO);
+        window.admit((6..10).map(|n| event(0, n, Some(n as u8), 1)).collect());
+        let mut ready = |limit| -> Vec<i64> {
+            let slots = window.ready(Duration::from_secs(9), limit);
+            slots.iter().map(|slot| window.event(*slot).position.offset).collect()
+        };
+        assert_eq!(ready(4), [0, 1, 6, 7]);
+        assert_eq!(ready(20), (0..10).collect::<Vec<i64>>());
+        assert_eq!((ready(1), ready(1)), (vec![0], vec![6]));
+        assert_eq!(ready(9), [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     }
 
     #[test]

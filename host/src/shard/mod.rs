@@ -1,11 +1,12 @@
-//! A shard: one thread, one consumer, one transactional producer, one handler.
+//! A shard: one thread, one consumer, one handler, and commits that are made while it goes on.
 //!
 //! [`Shard::turn`] is the loop's body and tells the story from top to bottom: poll, run, decide, commit.
 //! It reads no clock and waits for nothing but the log, so a test can drive whole pipelines of shards from
 //! a seed; the supervisor adds the clock, the stop signal and the status.
 //!
-//! Nothing of a batch is remembered beyond a failed commit: the shard rewinds to the committed offsets
-//! and handles the batch again, which is what makes every failure the same failure.
+//! A turn hands its commit over and doesn't wait for it: a later turn hears what came of it. Nothing is remembered
+//! beyond a commit that failed: what was handed over after it is dropped with it, the shard rewinds to the committed
+//! offsets and handles all of that again, which is what makes every failure the same failure.
 
 mod beyond;
 mod dead_letter;
@@ -13,7 +14,9 @@ mod decide;
 mod retry;
 mod window;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::SeedableRng;
@@ -29,7 +32,8 @@ use crate::event::headers::REDRIVE_FOR;
 use crate::event::{
     Event, Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition, header,
 };
-use crate::log::{CommitError, Committer, LogError, Source};
+use crate::log::{Answer, Commit, CommitError, Commits, LogError, Source};
+use decide::Decision;
 use window::{Flow, Slot, Window};
 
 /// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
@@ -42,20 +46,33 @@ pub struct Shard<S, C, H> {
     identity: Identity,
     max_events: usize,
     source: S,
-    committer: C,
+    commits: C,
+    /// Handed over, and not answered yet.
+    submitted: VecDeque<Submitted>,
     handler: H,
     window: Window,
     /// Events whose outputs no broker takes, and why: dead letters when they come again.
     condemned: BTreeMap<Position, String>,
     /// The last commit failed, so that what the source would give next is not what is due next.
     rewind: bool,
-    /// What the source refused after a commit. It is told by the next turn: this one's commit counts.
+    /// What the source refused at the end of a turn. It is told by the next one: this one's work counts.
     put_off: Option<LogError>,
+    /// What is committed, and not told yet.
+    done: Tally,
     /// Turns in a row that the log refused.
     refusals: u32,
     /// Partitions of which the present handler has run something.
     begun: HashSet<TopicPartition>,
     random: StdRng,
+}
+
+/// A turn whose commit was handed over.
+struct Submitted {
+    /// Whose outputs they are.
+    digest: Arc<str>,
+    /// The event that each record of it came from.
+    origins: Vec<Position>,
+    tally: Tally,
 }
 
 /// Whether the event was put back for another subscriber of its topic: this one has dealt with it before.
@@ -66,7 +83,7 @@ pub fn is_for_another(event: &Event, subscriber: &str) -> bool {
 /// What one turn did.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Something was handled, or nothing was there to handle.
+    /// Something was handled, or nothing was there to handle. The tally is of what was committed meanwhile.
     Went(Tally),
     /// The log refused; nothing is lost. Wait this long before the next turn.
     Refused {
@@ -85,28 +102,23 @@ pub struct Fatal(pub String);
 impl<S, C, H> Shard<S, C, H>
 where
     S: Source,
-    C: Committer<Membership = S::Membership>,
+    C: Commits<Membership = S::Membership>,
     H: Handler,
 {
     /// `seed` drives the jitter of retries.
-    pub fn new(
-        identity: Identity,
-        max_events: usize,
-        source: S,
-        committer: C,
-        handler: H,
-        seed: u64,
-    ) -> Self {
+    pub fn new(identity: Identity, max_events: usize, source: S, commits: C, handler: H, seed: u64) -> Self {
         Self {
             identity: Identity { digest: handler.digest(), ..identity },
             max_events: max_events.max(1),
             source,
-            committer,
+            commits,
+            submitted: VecDeque::new(),
             handler,
             window: Window::default(),
             condemned: BTreeMap::new(),
             rewind: false,
             put_off: None,
+            done: Tally::default(),
             refusals: 0,
             begun: HashSet::new(),
             random: StdRng::seed_from_u64(seed),
@@ -166,11 +178,19 @@ where
             return self.log_refused(error);
         }
         if self.rewind {
-            // In this order: the source waits for the offsets that an open transaction holds.
-            match self.committer.recover().and_then(|()| self.source.rewind()) {
+            // In this order: what is on its way decides where to rewind to, and the source waits for the offsets that an
+            // open transaction holds.
+            self.commits.settle();
+            if let Some(refused) = self.hear()? {
+                return Ok(refused);
+            }
+            match self.commits.recover().and_then(|()| self.source.rewind()) {
                 Ok(()) => self.rewind = false,
                 Err(error) => return self.log_refused(error),
             }
+        }
+        if let Some(refused) = self.hear()? {
+            return Ok(refused);
         }
 
         // Poll.
@@ -196,10 +216,12 @@ where
         // Run.
         let ready = self.window.ready(now().monotonic, self.max_events);
         if ready.is_empty() {
-            self.refusals = 0;
+            if self.submitted.is_empty() {
+                self.refusals = 0;
+            }
             // What was polled may all wait behind something.
             self.steer();
-            return Ok(Turn::Went(Tally::default()));
+            return Ok(Turn::Went(mem::take(&mut self.done)));
         }
         let (decided, ready): (Vec<Slot>, Vec<Slot>) =
             ready.into_iter().partition(|slot| self.known(self.window.event(*slot)).is_some());
@@ -222,25 +244,56 @@ where
         let ran: Vec<Slot> = outcomes.iter().map(|(slot, _)| *slot).collect();
         let mut begun = self.window.first_of_each_partition(&ran);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
-        let mut decision =
+        let Decision { commit, origins, mut tally } =
             decide::decide(&mut self.window, outcomes, &self.identity, now(), &mut self.random);
+        self.begun.extend(begun.iter().map(Position::topic_partition));
+        tally.begun = begun.into_iter().map(|position| (self.identity.digest.clone(), position)).collect();
 
         // Commit.
-        if !decision.commit.is_empty() {
-            if let Err(error) = self.committer.commit(&decision.commit, &self.source.membership()) {
-                return self.commit_failed(error, &decision.commit.publish, &decision.origins);
+        if commit.is_empty() {
+            self.done.add(tally);
+        } else {
+            let digest = self.identity.digest.clone();
+            self.submitted.push_back(Submitted { digest, origins, tally });
+            self.commits.submit(commit, &self.source.membership());
+            if !self.handler.can_be_repeated() {
+                self.commits.settle();
             }
-            self.condemned.retain(|position, _| {
-                let progress = decision.commit.progress.get(&position.topic_partition());
-                progress.is_none_or(|progress| position.offset >= progress.offset)
-            });
         }
-        self.refusals = 0;
-
+        if let Some(refused) = self.hear()? {
+            return Ok(refused);
+        }
         self.steer();
-        self.begun.extend(begun.iter().map(Position::topic_partition));
-        decision.tally.begun = begun;
-        Ok(Turn::Went(decision.tally))
+        Ok(Turn::Went(mem::take(&mut self.done)))
+    }
+
+    /// Waits until all is committed that was handed over, and tells of it.
+    pub fn settle(&mut self) -> Result<Turn, Fatal> {
+        self.commits.settle();
+        let refused = self.hear()?;
+        Ok(refused.unwrap_or_else(|| Turn::Went(mem::take(&mut self.done))))
+    }
+
+    /// What came of the commits that were handed over: a refusal, if one failed.
+    fn hear(&mut self) -> Result<Option<Turn>, Fatal> {
+        while let Some(Answer { submissions, result }) = self.commits.answer() {
+            let answered = self.submitted.drain(..submissions.min(self.submitted.len()));
+            match result {
+                Ok(()) => {
+                    for Submitted { origins, tally, .. } in answered {
+                        self.condemned.retain(|position, _| !origins.contains(position));
+                        self.done.add(tally);
+                    }
+                    self.done.commits += 1;
+                    self.refusals = 0;
+                }
+                Err((error, Commit { publish, .. })) => {
+                    let answered: Vec<Submitted> = answered.collect();
+                    return self.commit_failed(error, &publish, &answered).map(Some);
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Tells the source what to fetch on with, and what not.
@@ -274,13 +327,25 @@ where
         &mut self,
         error: CommitError,
         records: &[Record],
-        origins: &[Position],
+        submitted: &[Submitted],
     ) -> Result<Turn, Fatal> {
         self.window.clear();
         self.rewind = true;
+        // All of it runs again.
+        for Submitted { tally, .. } in submitted.iter().chain(&self.submitted) {
+            tally.begun.iter().for_each(|(_, position)| _ = self.begun.remove(&position.topic_partition()));
+        }
+        self.submitted.clear();
         match error {
             CommitError::Aborted(reason) | CommitError::Fenced(reason) => Ok(self.refused(reason)),
+            // What another version made says nothing of what the present one will make.
+            CommitError::Unpublishable { reason, .. }
+                if submitted.iter().any(|submitted| submitted.digest != self.identity.digest) =>
+            {
+                Ok(Turn::Refused { reason, wait: Duration::ZERO, in_a_row: 0 })
+            }
             CommitError::Unpublishable { record: index, too_large, reason } => {
+                let origins: Vec<&Position> = submitted.iter().flat_map(|of| &of.origins).collect();
                 let origin = origins[index].clone();
                 if self.condemned.contains_key(&origin) {
                     return Err(Fatal(format!(
@@ -310,10 +375,10 @@ where
         Turn::Refused { reason, wait, in_a_row: self.refusals }
     }
 
-    /// Leaves the group and lets go of the producer. What is not committed comes again, to this shard's
+    /// Leaves the group and lets go of the producers. What is not committed by then comes again, to this shard's
     /// successor. Each half gives up after `deadline`.
     pub fn close(self, deadline: Duration) {
-        self.committer.close(deadline);
+        self.commits.close(deadline);
         self.source.close(deadline);
     }
 }

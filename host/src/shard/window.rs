@@ -21,6 +21,8 @@ const MOST_BYTES: usize = 32 * 1024 * 1024;
 pub(super) struct Window {
     /// A shard owns few partitions: a scan beats a map.
     partitions: Vec<Partition>,
+    /// Of an odd number of entries to run, one more is fresh: every other time.
+    fresh_first: bool,
 }
 
 struct Partition {
@@ -134,13 +136,25 @@ impl Window {
         waits.min()
     }
 
-    /// The entries to run now, at most `limit`: fresh ones, and those whose wait is over.
-    pub(super) fn ready(&self, now: Duration, limit: usize) -> Vec<Slot> {
-        let slots = self.partitions.iter().enumerate().flat_map(|(partition, p)| {
-            let ready = p.open().filter(|(_, entry)| entry.wait(now).is_zero());
-            ready.map(move |(entry, _)| Slot { partition, entry })
-        });
-        slots.take(limit).collect()
+    /// The entries to run now, at most `limit`: fresh ones, and those whose wait is over. However many wait and are due, half
+    /// of the room is for what is fresh.
+    pub(super) fn ready(&mut self, now: Duration, limit: usize) -> Vec<Slot> {
+        let (mut fresh, mut due) = (Vec::new(), Vec::new());
+        for (partition, p) in self.partitions.iter().enumerate() {
+            for (entry, Entry { state, .. }) in p.open().filter(|(_, entry)| entry.wait(now).is_zero()) {
+                let slots = if matches!(state, State::Waiting(_)) { &mut due } else { &mut fresh };
+                if slots.len() < limit {
+                    slots.push(Slot { partition, entry });
+                }
+            }
+        }
+        self.fresh_first = !self.fresh_first;
+        let half = (limit + usize::from(self.fresh_first)) / 2;
+        due.truncate(limit - fresh.len().min(half));
+        fresh.truncate(limit - due.len());
+        fresh.append(&mut due);
+        fresh.sort_unstable();
+        fresh
     }
 
     /// The events of these slots, and the number of the try that each is at.

@@ -1,16 +1,17 @@
 //! Runs a shard on the calling thread until it is stopped, and tells the status how it goes. Before a batch runs,
 //! its handler is exchanged for what was deployed meanwhile; after it, a handler that wasted time rests.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, trace, warn};
 
 use super::signal::Signal;
 use crate::event::{Failure, Handler, Now, Position, TopicPartition};
-use crate::log::{Committer, Source};
+use crate::log::{Commits, Source};
 use crate::shard::{Fatal, Identity, Shard, Tally, Turn};
 use crate::status::{Parked, ParkedKey, ShardState, Status, SubscriberStatus, now_ms};
-use crate::text::{cut, short};
+use crate::text::{cut, one_line, short};
 
 /// A shard that failed before is believed when it commits, or has gone this long without failing again.
 const PROOF: Duration = Duration::from_secs(30);
@@ -19,6 +20,8 @@ const PROOF: Duration = Duration::from_secs(30);
 const TELL_PARKED: Duration = Duration::from_millis(500);
 /// Bytes of a key that are shown, at most.
 const KEY_TEXT: usize = 200;
+/// Bytes of a failure's message in the log, at most: all of it is in the dead letter.
+const MESSAGE_TEXT: usize = 1000;
 
 /// What a shard goes on with.
 pub(super) struct Next<H> {
@@ -38,7 +41,7 @@ pub(super) struct Place<'a> {
     pub(super) status: &'a Status,
 }
 
-/// Turns the shard until `stop`, finishing the turn it is in. The shard is the caller's to close. `next` is asked
+/// Turns the shard until `stop`, finishing the turn it is in and what is on its way. The shard is the caller's to close. `next` is asked
 /// before each batch.
 pub(super) fn run<S, C, H>(
     shard: &mut Shard<S, C, H>,
@@ -48,7 +51,7 @@ pub(super) fn run<S, C, H>(
 ) -> Result<(), Fatal>
 where
     S: Source,
-    C: Committer<Membership = S::Membership>,
+    C: Commits<Membership = S::Membership>,
     H: Handler,
 {
     let Place { name, shard: number, mut stuck_after, mut doubt, status } = place;
@@ -76,19 +79,21 @@ where
         waiting.tell(shard, now(), name, number, status);
         match turned? {
             Turn::Went(tally) => {
-                if tally.committed {
+                let committed = tally.commits > 0;
+                if committed {
                     trace!(handler = %name, shard = number, events = tally.events, "committed");
                 }
-                begun(name, number, shard.digest(), &tally.begun, status);
+                begun(name, number, &tally.begun, status);
                 // A turn without events proves nothing: librdkafka waits for a broker in silence.
                 if tally.events > 0 && last_refusal.take().is_some() {
                     info!(handler = %name, shard = number, "goes on");
                 }
                 if let Some((position, Failure { kind, message, .. })) = &tally.failure {
                     let (retries, dead_letters) = (tally.retries, tally.dead_letters);
+                    // What a handler says stays within its line.
+                    let message = cut(&one_line(message), MESSAGE_TEXT);
                     warn!(handler = %name, retries, dead_letters, "{position}: {kind}: {message}");
                 }
-                let committed = tally.committed;
                 status.update(name, |s| count(s, tally));
                 if committed || started.elapsed() > PROOF {
                     doubt = None;
@@ -118,6 +123,10 @@ where
         }
         stop.wait(shard.rest());
     }
+    if let Turn::Went(tally) = shard.settle()? {
+        begun(name, number, &tally.begun, status);
+        status.update(name, |s| count(s, tally));
+    }
     Ok(())
 }
 
@@ -133,7 +142,7 @@ impl Waiting {
     fn tell<S, C, H>(&mut self, shard: &Shard<S, C, H>, now: Now, name: &str, number: u32, status: &Status)
     where
         S: Source,
-        C: Committer<Membership = S::Membership>,
+        C: Commits<Membership = S::Membership>,
         H: Handler,
     {
         let count = shard.parked_keys();
@@ -167,23 +176,23 @@ impl Waiting {
 }
 
 /// Says where a version has begun.
-fn begun(name: &str, shard: u32, digest: &str, begun: &[Position], status: &Status) {
-    if begun.is_empty() {
-        return;
-    }
-    let places: Vec<String> = begun.iter().map(Position::to_string).collect();
-    info!(handler = %name, shard, digest = short(digest), "runs from {}", places.join(", "));
-    status.update(name, |s| {
-        // Another one may have been deployed by now.
-        if s.digest == digest {
-            for position in begun {
-                s.version
-                    .first_offsets
-                    .entry(position.topic_partition().to_string())
-                    .or_insert(position.offset);
+fn begun(name: &str, shard: u32, begun: &[(Arc<str>, Position)], status: &Status) {
+    for of_one in begun.chunk_by(|(one, _), (other, _)| one == other) {
+        let digest = &*of_one[0].0;
+        let places: Vec<String> = of_one.iter().map(|(_, position)| position.to_string()).collect();
+        info!(handler = %name, shard, digest = short(digest), "runs from {}", places.join(", "));
+        status.update(name, |s| {
+            // Another one may have been deployed by now.
+            if s.digest == digest {
+                for (_, position) in of_one {
+                    s.version
+                        .first_offsets
+                        .entry(position.topic_partition().to_string())
+                        .or_insert(position.offset);
+                }
             }
-        }
-    });
+        });
+    }
 }
 
 fn count(status: &mut SubscriberStatus, tally: Tally) {
@@ -191,7 +200,7 @@ fn count(status: &mut SubscriberStatus, tally: Tally) {
     status.outputs += tally.outputs;
     status.dead_letters += tally.dead_letters;
     status.retries += tally.retries;
-    status.commits += u64::from(tally.committed);
+    status.commits += tally.commits;
     if let Some((position, failure)) = tally.failure {
         status.last_failure = Some(format!("{position}: {}", failure.kind));
     }

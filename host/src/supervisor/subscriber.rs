@@ -264,11 +264,9 @@ impl Subscriber {
     ) -> Result<(), Broken> {
         let (name, shard, cluster) = (&*self.name, self.number, &self.grounds.cluster);
         let Next { identity, max_events, stuck_after, handler } = first;
-        // The producer first: it ends what its predecessor left open before anything is polled.
-        let committer = cluster.committer(name, shard)?;
-        let source = cluster.source(&self.group, name, shard, &self.topics)?;
+        let (commits, source) = cluster.shard(&self.group, name, shard, &self.topics)?;
         let place = Place { name, shard, stuck_after, doubt, status: &self.grounds.status };
-        let mut shard = Shard::new(identity, max_events, source, committer, handler, random());
+        let mut shard = Shard::new(identity, max_events, source, commits, handler, random());
         let result = run(&mut shard, place, next, stop);
         shard.close(CLOSE);
         Ok(result?)

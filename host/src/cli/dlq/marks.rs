@@ -21,6 +21,8 @@ pub(super) struct Mark {
     settled: Settled,
     /// Milliseconds since the epoch.
     at_ms: i64,
+    /// The letter's own timestamp.
+    letter_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
 }
@@ -33,14 +35,14 @@ pub(super) enum Settled {
 }
 
 impl Mark {
-    pub(super) fn now(settled: Settled, reason: Option<&str>, now_ms: i64) -> Self {
-        Self { settled, at_ms: now_ms, reason: reason.map(Into::into) }
+    pub(super) fn now(settled: Settled, reason: Option<&str>, letter: &Event, now_ms: i64) -> Self {
+        Self { settled, at_ms: now_ms, letter_ms: letter.timestamp_ms, reason: reason.map(Into::into) }
     }
 
-    pub(super) fn record(&self, topic: &Arc<str>, position: &Position) -> Record {
+    pub(super) fn record(&self, topic: &Arc<str>, letter: &Position) -> Record {
         // Of these types nothing fails to be written.
         let payload = serde_json::to_vec(self).unwrap_or_default();
-        let (key, payload) = (Some(position.to_string().into()), Some(payload.into()));
+        let (key, payload) = (Some(letter.to_string().into()), Some(payload.into()));
         Record { topic: topic.clone(), key, payload, headers: Vec::new() }
     }
 }
@@ -62,15 +64,12 @@ impl fmt::Display for Mark {
 /// By the letters' positions; none where a mark can't be read, which counts as one.
 pub(super) type Marks = HashMap<String, Option<Mark>>;
 
-/// By how much the clocks of who made a letter and of who settled it may differ.
-const CLOCKS_DIFFER_MS: i64 = 10 * 60 * 1000;
-
-/// Whether the letter was settled. A mark from long before it is of another letter: the topic was made anew since.
+/// Whether the letter was settled. A mark with another timestamp is of another letter: the topic was made anew since.
 pub(super) fn is_settled(marks: &Marks, letter: &Event) -> bool {
     match marks.get(&letter.position.to_string()) {
         None => false,
         Some(None) => true,
-        Some(Some(mark)) => letter.timestamp_ms.is_none_or(|made| made <= mark.at_ms + CLOCKS_DIFFER_MS),
+        Some(Some(mark)) => mark.letter_ms == letter.timestamp_ms,
     }
 }
 
@@ -95,12 +94,6 @@ mod tests {
     #[test]
     fn a_mark_tells_what_was_done_when_and_why_to_whoever_reads_it_later() {
         let position = Position { topic: "h.dlq".into(), partition: 0, offset: 3 };
-        let mark = Mark::now(Settled::Discarded, Some("te\u{1b}st"), 1_790_000_000_123);
-        let record = mark.record(&topic("h.dlq"), &position);
-        assert_eq!((&*record.topic, record.key), ("h.dlq.settled", Some("h.dlq/0/3".into())));
-        let read: Mark = serde_json::from_slice(&record.payload.unwrap()).unwrap();
-        assert_eq!(read, mark);
-        assert_eq!(read.to_string(), "discarded, 2026-09-21T14:13:20.123Z: te\u{fffd}st");
         let event = |timestamp_ms| Event {
             position: position.clone(),
             timestamp_ms: Some(timestamp_ms),
@@ -108,10 +101,17 @@ mod tests {
             payload: None,
             headers: Vec::new(),
         };
+        let letter = event(1_790_000_900_000);
+        let mark = Mark::now(Settled::Discarded, Some("te\u{1b}st"), &letter, 1_790_000_000_123);
+        let record = mark.record(&topic("h.dlq"), &position);
+        assert_eq!((&*record.topic, record.key), ("h.dlq.settled", Some("h.dlq/0/3".into())));
+        let read: Mark = serde_json::from_slice(&record.payload.unwrap()).unwrap();
+        assert_eq!(read, mark);
+        assert_eq!(read.to_string(), "discarded, 2026-09-21T14:13:20.123Z: te\u{fffd}st");
         let marks = Marks::from([("h.dlq/0/3".into(), Some(mark))]);
-        assert!(is_settled(&marks, &event(1_790_000_000_000)));
-        assert!(!is_settled(&marks, &event(1_790_001_000_000)), "it was made after its mark");
-        let before = r#"{"settled":"redriven","at_ms":1790000000123}"#;
+        assert!(is_settled(&marks, &letter), "whatever the clocks say");
+        assert!(!is_settled(&marks, &event(1_790_000_000_000)), "it is another one");
+        let before = r#"{"settled":"redriven","at_ms":1790000000123,"letter_ms":null}"#;
         let read: Mark = serde_json::from_str(before).unwrap();
         assert_eq!(read.to_string(), "put back, 2026-09-21T14:13:20.123Z");
     }

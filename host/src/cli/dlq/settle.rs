@@ -163,10 +163,19 @@ fn settle(
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     let batch = rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
     while let Some(letters) = broker::batch(&mut tail, &cluster, batch)? {
-        unmet.retain(|position| letters.iter().all(|letter| letter.position != **position));
-        let chosen = letters.into_iter().filter(|letter| span.takes(letter) && wanted.takes(letter));
+        let (chosen, others): (Vec<Event>, Vec<Event>) =
+            letters.into_iter().partition(|letter| span.takes(letter) && wanted.takes(letter));
+        for letter in &chosen {
+            unmet.remove(&letter.position);
+        }
+        for Event { position, .. } in &others {
+            if unmet.remove(position) {
+                let why = "it is none of those that the other options choose".to_string();
+                settling.report.failed.push((position.to_string(), why));
+            }
+        }
         let (begun, before) = (Instant::now(), settling.report.count);
-        settling.settle(chosen, left)?;
+        settling.settle(chosen.into_iter(), left)?;
         let done = settling.report.count - before;
         left -= usize::try_from(done).unwrap_or(left).min(left);
         bar.set_position(settling.report.count);
@@ -181,7 +190,8 @@ fn settle(
     bar.finish_and_clear();
     let Settling { mut report, committer, .. } = settling;
     if left > 0 {
-        let nothing = |position: &Position| (position.to_string(), "there is no such record".to_string());
+        let since = if wanted.since.is_some() { ", or it is older than `--since`" } else { "" };
+        let nothing = |position: &Position| (position.to_string(), format!("there is no such record{since}"));
         report.failed.extend(unmet.into_iter().map(nothing));
     }
     report.dry_run = wanted.dry_run;

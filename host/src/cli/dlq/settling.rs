@@ -106,8 +106,8 @@ impl<'a> Settling<'a> {
         let mut attempts = 0;
         while !open.is_empty() {
             let Some(committer) = &mut self.committer else { break };
-            let mark = self.act.mark();
-            let marks = open.iter().map(|(letter, _)| mark.record(&self.marks, &letter.position));
+            let marks =
+                open.iter().map(|(letter, _)| self.act.mark(letter).record(&self.marks, &letter.position));
             let events = open.iter().filter_map(|(_, record)| record.clone());
             // The events first, so that the number of a refused record is its letter's.
             let commit = Commit { publish: events.chain(marks).collect(), ..Commit::default() };
@@ -186,10 +186,10 @@ impl Act<'_> {
         Ok(Some(Record { topic, key: event.key, payload: event.payload, headers }))
     }
 
-    fn mark(&self) -> Mark {
+    fn mark(&self, letter: &Event) -> Mark {
         match self {
-            Self::Redrive { .. } => Mark::now(Settled::Redriven, None, now_ms()),
-            Self::Discard { reason } => Mark::now(Settled::Discarded, Some(reason), now_ms()),
+            Self::Redrive { .. } => Mark::now(Settled::Redriven, None, letter, now_ms()),
+            Self::Discard { reason } => Mark::now(Settled::Discarded, Some(reason), letter, now_ms()),
         }
     }
 }

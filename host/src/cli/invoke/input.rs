@@ -31,7 +31,7 @@ pub(super) enum Format {
 pub(super) struct Given {
     payload: Option<Box<RawValue>>,
     #[serde(skip)]
-    line: Option<String>,
+    line: Option<Vec<u8>>,
     key: Option<String>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
@@ -45,8 +45,14 @@ fn first() -> u32 {
 }
 
 impl Given {
-    fn payload(payload: Option<Box<RawValue>>, line: Option<String>) -> Self {
+    fn payload(payload: Option<Box<RawValue>>, line: Option<Vec<u8>>) -> Self {
         Self { payload, line, key: None, headers: BTreeMap::new(), topic: None, attempt: first() }
+    }
+}
+
+impl Given {
+    fn bytes(&mut self) -> Option<Vec<u8>> {
+        self.payload.take().map(|json| json.get().into()).or(self.line.take())
     }
 }
 
@@ -69,7 +75,13 @@ pub(super) fn read(input: impl BufRead, format: Format) -> Input {
         Format::Json => values(input, |payload| Given::payload(Some(payload), None)),
         Format::Event => values(input, |given| given),
         Format::Lines => {
-            up_to_a_fault(input.lines().map(|line| line.map(|line| Given::payload(None, Some(line)))))
+            let line = |mut line: Vec<u8>| {
+                if line.ends_with(b"\r") {
+                    line.pop();
+                }
+                Given::payload(None, Some(line))
+            };
+            up_to_a_fault(input.split(b'\n').map(|read| read.map(line)))
         }
     }
 }
@@ -96,7 +108,8 @@ pub(super) fn place(given: Vec<Given>, handler: &HandlerPlan, key: Option<&str>)
     let default_topic = handler.subscribe.first().cloned().unwrap_or_else(|| "".into());
     (0..)
         .zip(given)
-        .map(|(offset, given)| Event {
+        .map(|(offset, mut given)| Event {
+            payload: given.bytes().map(Into::into),
             position: Position {
                 topic: given.topic.map_or_else(|| default_topic.clone(), Into::into),
                 partition: 0,
@@ -104,7 +117,6 @@ pub(super) fn place(given: Vec<Given>, handler: &HandlerPlan, key: Option<&str>)
             },
             timestamp_ms,
             key: given.key.or(key.map(Into::into)).map(Into::into),
-            payload: given.payload.map(|json| json.get().to_owned()).or(given.line).map(Into::into),
             headers: given.headers.into_iter().map(|(name, value)| Header::new(name, value)).collect(),
         })
         .collect()
@@ -119,7 +131,7 @@ mod tests {
         assert!(broken.is_none(), "{broken:?}");
         given
             .into_iter()
-            .map(|given| given.payload.map(|json| json.get().to_owned()).or(given.line))
+            .map(|mut given| given.bytes().map(|bytes| String::from_utf8(bytes).unwrap()))
             .collect()
     }
 

@@ -37,10 +37,12 @@ fn leave_out(value: &mut Value, pointer: &str) {
 
 /// For `--ignore`.
 pub(super) fn pointer(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        Ok(text.into())
-    } else {
+    if !text.starts_with('/') {
         Err(format!("a JSON pointer begins with /: /{text}"))
+    } else if text.replace("~0", "").replace("~1", "").contains('~') {
+        Err("in a JSON pointer ~ is written ~0, and / within a name ~1".into())
+    } else {
+        Ok(text.into())
     }
 }
 

@@ -26,7 +26,13 @@ pub(super) type Plain = Context<()>;
 
 impl<T: Default> Context<T> {
     pub(super) fn new(name: impl Into<String>) -> Self {
-        Self { voice: Voice::new(name), own: T::default() }
+        Self::with(name, T::default())
+    }
+}
+
+impl<T> Context<T> {
+    pub(super) fn with(name: impl Into<String>, own: T) -> Self {
+        Self { voice: Voice::new(name), own }
     }
 }
 

@@ -12,10 +12,11 @@ use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMe
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tracing::{debug, info, warn};
 
+use super::committer::TRANSACTION;
 use super::context::{Context, Voice};
 use super::record::Topics;
 use crate::event::TopicPartition;
-use crate::log::LogError;
+use crate::log::{Departure, LogError};
 
 pub(super) type GroupConsumer = BaseConsumer<Context<Group>>;
 
@@ -30,9 +31,25 @@ pub enum Membership {
     Member(Weak<GroupConsumer>),
 }
 
+impl PartialEq for Membership {
+    /// Of the same generation.
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None, Self::None) => true,
+            (Self::Generation(one), Self::Generation(other)) => Arc::ptr_eq(one, other),
+            (Self::Member(one), Self::Member(other)) => one.ptr_eq(other),
+            (Self::None | Self::Generation(_) | Self::Member(_), _) => false,
+        }
+    }
+}
+
 /// What the group's callbacks leave for `poll`.
 #[derive(Default)]
-pub struct Group(Mutex<GroupState>);
+pub struct Group {
+    state: Mutex<GroupState>,
+    /// What is on its way to be committed.
+    departure: Option<Arc<Departure>>,
+}
 
 #[derive(Default)]
 pub(super) struct GroupState {
@@ -44,8 +61,12 @@ pub(super) struct GroupState {
 }
 
 impl Group {
+    pub(super) fn new(departure: Option<Arc<Departure>>) -> Self {
+        Self { departure, ..Self::default() }
+    }
+
     pub(super) fn state(&self) -> MutexGuard<'_, GroupState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(state: &mut GroupState, partitions: &TopicPartitionList) {
@@ -60,6 +81,10 @@ impl ConsumerContext for Context<Group> {
                 let lost = consumer.assignment_lost();
                 let client = self.voice.name();
                 info!(target: "wasmill::kafka", client, partitions = partitions.count(), lost, "partitions revoked");
+                // The generation is good until this returns. Of partitions that are lost it is over already.
+                if let Some(departure) = self.own.departure.as_ref().filter(|_| !lost) {
+                    departure.wait(TRANSACTION);
+                }
                 let mut state = self.own.state();
                 // From here to the next assignment, no generation vouches for anything.
                 state.generation = None;

@@ -1,8 +1,7 @@
 //! Kafka, real or embedded: the only room that names rdkafka.
 //!
-//! A [`Cluster`] is a broker list and how to speak to it. A shard takes a [`Committer`] and a [`Source`]
-//! from it, in this order (the committer ends what a killed predecessor left open); the HTTP ingress takes
-//! a [`Publisher`]; whoever only looks takes a [`Tail`]. All of them but the publisher belong to the
+//! A [`Cluster`] is a broker list and how to speak to it. A shard takes a [`Source`] and its commits from it; the HTTP
+//! ingress takes a [`Publisher`]; whoever only looks takes a [`Tail`]. All of them but the publisher belong to the
 //! thread that calls them.
 
 mod admin;
@@ -43,7 +42,7 @@ pub use tail::{Start, Tail};
 
 use crate::config::plan::{Brokers, KafkaPlan, TopicPlan};
 use crate::event::TopicPartition;
-use crate::log::Progress;
+use crate::log::{Departure, Overlapped, Progress};
 use client::Base;
 use closing::Closing;
 use context::Plain;
@@ -126,12 +125,37 @@ impl Cluster {
         }
     }
 
-    /// `subscriber` is the handler's or the sink's name, `shard` its thread's number.
+    /// The two halves of a shard. `subscriber` is the handler's or the sink's name, `shard` its thread's number.
+    ///
+    /// The producers come first: they end what their predecessors left open before anything is polled.
+    pub fn shard(
+        &self,
+        group: &str,
+        subscriber: &str,
+        shard: u32,
+        topics: &[Arc<str>],
+    ) -> Result<(Overlapped<Committer>, Source), ConnectError> {
+        let mut committers = vec![self.committer(subscriber, shard)?];
+        if let Some(id) = self.transactional_id(subscriber, shard) {
+            let name = format!("{subscriber}/{shard} second committer");
+            committers.push(Committer::new(&self.base, Some(format!("{id}.second")), name)?);
+        }
+        let commits = Overlapped::new(committers, format!("{subscriber}/{shard} commits"))
+            .map_err(|error| ConnectError::Unavailable(format!("can't start a thread: {error}")))?;
+        let source = self.source_with(group, subscriber, shard, topics, Some(commits.departure()))?;
+        Ok((commits, source))
+    }
+
+    /// One of the producers of a shard, alone.
     pub fn committer(&self, subscriber: &str, shard: u32) -> Result<Committer, ConnectError> {
+        let id = self.transactional_id(subscriber, shard);
+        Committer::new(&self.base, id, format!("{subscriber}/{shard} committer"))
+    }
+
+    /// `None` on the embedded broker.
+    fn transactional_id(&self, subscriber: &str, shard: u32) -> Option<String> {
         let (pipeline, instance) = (&self.pipeline, &self.instance);
-        let transactional_id =
-            (!self.embedded).then(|| format!("wasmill.{pipeline}.{subscriber}.{instance}.{shard}"));
-        Committer::new(&self.base, transactional_id, format!("{subscriber}/{shard} committer"))
+        (!self.embedded).then(|| format!("wasmill.{pipeline}.{subscriber}.{instance}.{shard}"))
     }
 
     /// The one of the pipeline for this purpose, wherever it is made: a new one fences the one before.
@@ -145,7 +169,7 @@ impl Cluster {
         admin::existing(&self.base, topics)
     }
 
-    /// A member of `group`. Make the shard's [`Committer`] first.
+    /// A member of `group`, alone. Make the [`Committer`] first.
     pub fn source(
         &self,
         group: &str,
@@ -153,8 +177,20 @@ impl Cluster {
         shard: u32,
         topics: &[Arc<str>],
     ) -> Result<Source, ConnectError> {
+        self.source_with(group, subscriber, shard, topics, None)
+    }
+
+    fn source_with(
+        &self,
+        group: &str,
+        subscriber: &str,
+        shard: u32,
+        topics: &[Arc<str>],
+        departure: Option<Departure>,
+    ) -> Result<Source, ConnectError> {
         let instance = (!self.embedded).then(|| format!("{}.{subscriber}.{shard}", self.instance));
-        Source::new(&self.base, group, instance.as_deref(), format!("{subscriber}/{shard} source"), topics)
+        let name = format!("{subscriber}/{shard} source");
+        Source::new(&self.base, group, instance.as_deref(), name, topics, departure)
     }
 
     /// Gives up on a record that has not been acknowledged after `give_up`.

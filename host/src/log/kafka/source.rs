@@ -17,11 +17,11 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use super::closing::Closing;
 use super::context::Context;
 use super::fencing::{Fencing, TWO_OF_A_NAME};
-use super::group::{GroupConsumer, Membership, fate};
+use super::group::{Group, GroupConsumer, Membership, fate};
 use super::record::{self, Topics};
 use super::{CALL, ConnectError, client, native};
 use crate::event::{Event, Position, TopicPartition};
-use crate::log::{self, LogError, Polled, Progress};
+use crate::log::{self, Departure, LogError, Polled, Progress};
 
 /// A batch is bounded in bytes as well: it is copied into the component's memory, and its outputs, of about that
 /// size, wait in the producer's queue.
@@ -37,6 +37,8 @@ pub struct Source {
     consumer: Closing<Member>,
     config: ClientConfig,
     name: String,
+    /// What gives partitions back only once all of theirs is committed.
+    departure: Option<Arc<Departure>>,
     group: String,
     subscription: Vec<Arc<str>>,
     topics: Topics,
@@ -81,16 +83,19 @@ impl Source {
         instance: Option<&str>,
         name: String,
         topics: &[Arc<str>],
+        departure: Option<Departure>,
     ) -> Result<Self, ConnectError> {
         let mut config = base.consumer(group);
         if let Some(instance) = instance {
             config.set("group.instance.id", instance);
         }
-        let consumer = subscribe(&config, &name, topics)?;
+        let departure = departure.map(Arc::new);
+        let consumer = subscribe(&config, &name, topics, departure.clone())?;
         Ok(Self {
             consumer,
             config,
             name,
+            departure,
             group: group.into(),
             subscription: topics.to_vec(),
             topics: Topics::default(),
@@ -114,7 +119,7 @@ impl Source {
         if let Ok(assignment) = self.consumer.assignment() {
             forgotten.extend(self.topics.partitions(&assignment));
         }
-        match subscribe(&self.config, &self.name, &self.subscription) {
+        match subscribe(&self.config, &self.name, &self.subscription, self.departure.clone()) {
             Ok(consumer) => {
                 consumer.context().own.state().forgotten = forgotten;
                 self.consumer = consumer;
@@ -327,8 +332,9 @@ fn subscribe(
     config: &ClientConfig,
     name: &str,
     topics: &[Arc<str>],
+    departure: Option<Arc<Departure>>,
 ) -> Result<Closing<Member>, ConnectError> {
-    let consumer: GroupConsumer = client::create(config, Context::new(name))?;
+    let consumer: GroupConsumer = client::create(config, Context::with(name, Group::new(departure)))?;
     let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
     consumer
         .subscribe(&topics)

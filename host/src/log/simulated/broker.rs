@@ -21,6 +21,8 @@ pub struct Faults {
     pub aborted: f64,
     /// A transaction is committed, but the answer is lost: to the client it looks aborted.
     pub answer_lost: f64,
+    /// A commit that was handed over waits still, or its answer.
+    pub late: f64,
 }
 
 /// A record where it was stored.
@@ -182,6 +184,12 @@ impl Broker {
         let mut state = self.lock();
         let unavailable = state.faults.unavailable;
         if state.random.random_bool(unavailable) { Err("injected: unavailable".into()) } else { Ok(()) }
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        let mut state = self.lock();
+        let late = state.faults.late;
+        late > 0.0 && state.random.random_bool(late)
     }
 
     /// Takes events of these partitions and moves their positions: how many of each is up to the seed.

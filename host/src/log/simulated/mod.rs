@@ -7,14 +7,15 @@
 
 mod broker;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::time::Duration;
 
 pub use broker::{Broker, Faults, Stored};
 
+use super::overlapped::Open;
 use crate::event::TopicPartition;
-use crate::log::{Commit, CommitError, Committer, LogError, Polled, Progress, Source};
+use crate::log::{Answer, Commit, CommitError, Commits, Committer, LogError, Polled, Progress, Source};
 
 /// A member of a simulated consumer group. Dropped without [`Source::close`] it has crashed: its partitions
 /// stay taken until [`Broker::expire`].
@@ -141,4 +142,71 @@ impl Committer for SimulatedCommitter {
     }
 
     fn close(self, _deadline: Duration) {}
+}
+
+/// Commits at any time between the submission and the moment when somebody waits for it, and tells of it at any time
+/// after that, as [`Faults::late`] says.
+pub struct SimulatedCommits {
+    committer: SimulatedCommitter,
+    open: Option<Open<Membership>>,
+    answers: VecDeque<Answer>,
+    has_failed: bool,
+}
+
+impl SimulatedCommits {
+    pub fn init(broker: &Broker, transactional_id: &str) -> Self {
+        let committer = SimulatedCommitter::init(broker, transactional_id);
+        Self { committer, open: None, answers: VecDeque::new(), has_failed: false }
+    }
+
+    fn commit(&mut self) {
+        let Some(open) = self.open.take() else { return };
+        let result = self.committer.commit(&open.commit, &open.membership);
+        self.has_failed = result.is_err();
+        self.answers.push_back(open.answered(result));
+    }
+}
+
+impl Commits for SimulatedCommits {
+    type Membership = Membership;
+
+    fn submit(&mut self, commit: Commit, membership: &Membership) {
+        if self.open.is_some() && !self.committer.broker.is_late() {
+            self.commit();
+        }
+        if self.has_failed {
+            return;
+        }
+        let left = match &mut self.open {
+            Some(open) => open.add(commit, membership).err(),
+            None => Some(commit),
+        };
+        if let Some(commit) = left {
+            self.commit();
+            if !self.has_failed {
+                self.open = Some(Open::new(commit, membership.clone()));
+            }
+        }
+    }
+
+    fn answer(&mut self) -> Option<Answer> {
+        if !self.committer.broker.is_late() {
+            self.commit();
+        }
+        if self.committer.broker.is_late() { None } else { self.answers.pop_front() }
+    }
+
+    fn settle(&mut self) {
+        self.commit();
+    }
+
+    fn recover(&mut self) -> Result<(), LogError> {
+        self.has_failed = false;
+        self.committer.recover()
+    }
+
+    fn close(mut self, deadline: Duration) {
+        self.settle();
+        self.committer.close(deadline);
+    }
 }
