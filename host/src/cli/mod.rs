@@ -11,6 +11,7 @@ macro_rules! tell {
     ($($line:tt)*) => { $crate::cli::tell(format_args!($($line)*)) };
 }
 
+mod bench;
 mod broker;
 mod cargo;
 mod check;
@@ -69,6 +70,9 @@ enum Verb {
     Parked(parked::Args),
     Versions(versions::Args),
     Rollback(rollback::Args),
+    Bench(bench::Args),
+    #[command(hide = true)]
+    Anchor(bench::AnchorArgs),
 }
 
 /// An answer that nobody reads on (`| head`), or that the disk has no room for, ends the verb: what it has done is done.
@@ -112,6 +116,8 @@ pub fn main() -> ExitCode {
         Verb::Parked(args) => parked::run(&pipeline, &args),
         Verb::Versions(args) => versions::run(&pipeline, &args),
         Verb::Rollback(args) => rollback::run(&pipeline, &args),
+        Verb::Bench(args) => bench::run(&pipeline, &args),
+        Verb::Anchor(args) => bench::anchor(&pipeline, &args),
     };
     result.unwrap_or_else(|report| {
         tell!("{report:?}");

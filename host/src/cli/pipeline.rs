@@ -51,6 +51,11 @@ impl Pipeline {
         Ok(command)
     }
 
+    /// As they are given beside the file.
+    pub(super) fn named_brokers(&self) -> Option<&str> {
+        self.brokers.as_deref()
+    }
+
     /// For verbs that look at what runs. What is merely doubtful is told by `check` and `run`.
     pub(super) fn load(&self) -> miette::Result<Loaded> {
         self.judge().map_err(told)

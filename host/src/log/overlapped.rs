@@ -88,7 +88,7 @@ struct State<M> {
     /// A commit has failed, and nothing goes out until the shard has asked for a recovery.
     has_failed: bool,
     recovery: Recovery,
-    /// How long each committer may take to close, once they are to.
+    /// How long the committers may take to close, once they are to.
     close: Option<Duration>,
     /// The thread has ended.
     is_over: bool,
@@ -209,7 +209,8 @@ where
             desk.changed.notify_all();
         } else if let Some(deadline) = state.close {
             drop(state);
-            committers.into_iter().for_each(|committer| committer.close(deadline));
+            let each = deadline / committers.len() as u32;
+            committers.into_iter().for_each(|committer| committer.close(each));
             return;
         } else {
             state = desk.wait(state);

@@ -21,7 +21,7 @@ use super::deliveries::Deliveries;
 use super::failed::{Failed, Fate};
 use super::fencing::{Fencing, TWO_OF_A_NAME};
 use super::group::Membership;
-use super::offset_sender::OffsetSender;
+use super::offset_sender::{OffsetSender, Patience};
 use super::{CALL, ConnectError, client, native, record};
 use crate::log::{self, Commit, CommitError, LogError, Progress};
 
@@ -47,6 +47,7 @@ pub struct Committer {
     /// `None` after a failure that could not be mended at once; `recover` tries again.
     client: Option<Client>,
     fenced: Fencing,
+    patience: Patience,
     /// That a topic takes no batches: said once.
     told_slow: bool,
 }
@@ -75,6 +76,7 @@ impl Committer {
             transactional_id,
             client: None,
             fenced: Fencing::default(),
+            patience: Patience::default(),
             told_slow: false,
         };
         committer.replace()?;
@@ -124,7 +126,7 @@ impl Committer {
         // After a long pause, a new token may be due.
         producer.poll(Duration::ZERO);
         match offsets {
-            Some(offsets) => transact(producer, offsets, commit, membership),
+            Some(offsets) => transact(producer, offsets, &mut self.patience, commit, membership),
             None => publish_then_commit(producer, commit, membership),
         }
     }
@@ -234,6 +236,7 @@ impl log::Committer for Committer {
 fn transact(
     producer: &Producing,
     sender: &mut OffsetSender,
+    patience: &mut Patience,
     commit: &Commit,
     membership: &Membership,
 ) -> Result<(), Failed> {
@@ -242,7 +245,7 @@ fn transact(
     publish(producer, commit)?;
     if offsets.count() > 0 {
         match membership {
-            Membership::Generation(generation) => sender.send(offsets, generation.clone())?,
+            Membership::Generation(generation) => sender.send(offsets, generation.clone(), patience)?,
             Membership::None | Membership::Member(_) => return Err(Failed::moved()),
         }
     }

@@ -19,8 +19,20 @@ use rdkafka::producer::{Producer, ProducerContext};
 use super::CALL;
 use super::failed::Failed;
 
-/// Each of the two requests that the call makes may take [`CALL`].
-const LIMIT: Duration = Duration::from_secs(2 * CALL.as_secs() + 1);
+/// How long a call may take. It is a few milliseconds as a rule, and nothing else would end it, so the first limit is a
+/// short one; each that is run into doubles the next, up to the time that both of its requests may take.
+const FIRST_LIMIT: Duration = Duration::from_secs(3);
+const LAST_LIMIT: Duration = Duration::from_secs(2 * CALL.as_secs() + 1);
+
+/// Of one transactional.id, over its producers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience(Duration);
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self(FIRST_LIMIT)
+    }
+}
 
 pub(super) struct OffsetSender {
     /// `None` while it is dropped.
@@ -52,14 +64,20 @@ impl OffsetSender {
         &mut self,
         offsets: TopicPartitionList,
         group: Arc<ConsumerGroupMetadata>,
+        patience: &mut Patience,
     ) -> Result<(), Failed> {
         let sent = self.offsets.as_ref().is_some_and(|sender| sender.send((offsets, group)).is_ok());
-        match self.answers.recv_timeout(LIMIT) {
-            Ok(answer) if sent => answer.map_err(Failed::of("commit offsets")),
+        let limit = patience.0;
+        match self.answers.recv_timeout(limit) {
+            Ok(answer) if sent => {
+                *patience = Patience::default();
+                answer.map_err(Failed::of("commit offsets"))
+            }
             Ok(_) | Err(_) => {
                 self.thread = None;
+                patience.0 = (2 * limit).min(LAST_LIMIT);
                 Err(Failed::unsure(format!(
-                    "could not commit offsets: no coordinator of the group within {LIMIT:?}"
+                    "could not commit offsets: no coordinator of the group within {limit:?}"
                 )))
             }
         }

@@ -1,0 +1,79 @@
+//! Orders for all who are measured.
+
+use std::ops::Range;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+
+use crate::{Ended, order};
+
+const CALL: Duration = Duration::from_secs(30);
+/// Between two sendings of a pace.
+const TICK: Duration = Duration::from_millis(1);
+
+fn producer(brokers: &str, more: &[(&str, &str)]) -> Result<BaseProducer, KafkaError> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", brokers).set("acks", "all").set("partitioner", "murmur2_random");
+    config.set("delivery.report.only.error", "true");
+    more.iter().for_each(|(name, value)| _ = config.set(*name, *value));
+    config.create()
+}
+
+fn send(producer: &BaseProducer, topic: &str, number: u64, bytes: usize) -> Result<(), KafkaError> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let (key, payload) = order(number, u64::try_from(now.as_micros()).unwrap_or_default(), bytes);
+    let mut record = BaseRecord::to(topic).key(&key).payload(&payload);
+    while let Err((error, refused)) = producer.send(record) {
+        if error.rdkafka_error_code() != Some(RDKafkaErrorCode::QueueFull) {
+            return Err(error);
+        }
+        producer.poll(TICK);
+        record = refused;
+    }
+    Ok(())
+}
+
+/// These, of so many bytes each, in one transaction: they become visible at once.
+pub fn fill(brokers: &str, topic: &str, numbers: Range<u64>, bytes: usize) -> Result<(), Ended> {
+    let id = format!("{topic}-{}", numbers.start);
+    let producer =
+        producer(brokers, &[("transactional.id", &id), ("linger.ms", "20"), ("batch.size", "500000")])?;
+    producer.init_transactions(CALL)?;
+    producer.begin_transaction()?;
+    numbers.into_iter().try_for_each(|number| send(&producer, topic, number, bytes))?;
+    producer.flush(CALL)?;
+    producer.commit_transaction(CALL)?;
+    Ok(())
+}
+
+/// So many a second, evenly, from this number on; the number after the last one. A sending that is late is made up for.
+pub fn pace(
+    brokers: &str,
+    topic: &str,
+    first: u64,
+    rate: u32,
+    duration: Duration,
+    bytes: usize,
+) -> Result<u64, Ended> {
+    let producer = producer(brokers, &[("linger.ms", "0.5"), ("enable.idempotence", "true")])?;
+    let started = Instant::now();
+    let mut next = first;
+    loop {
+        let elapsed = started.elapsed().min(duration);
+        let due = first + (elapsed.as_secs_f64() * f64::from(rate)) as u64;
+        while next < due {
+            send(&producer, topic, next, bytes)?;
+            next += 1;
+        }
+        if elapsed == duration {
+            break;
+        }
+        producer.poll(Duration::ZERO);
+        thread::sleep(TICK);
+    }
+    producer.flush(CALL)?;
+    Ok(next)
+}

@@ -1,0 +1,125 @@
+//! Orders, and what the order-formatter makes of them.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+/// One like those of the pipeline that ships: its key, and its payload of at least 313 bytes; `bytes` in all, if that is more.
+pub fn order(number: u64, placed_at_us: u64, bytes: usize) -> (String, String) {
+    let id = format!("o-{number:08}");
+    let with_name = |name: &str| {
+        format!(
+            "{{\"order_id\":\"{id}\",\"customer\":{{\"id\":\"c-00042\",\"name\":\"{name}\",\"email\":\"c42@example.com\"}},\
+             \"items\":[{{\"sku\":\"margherita\",\"name\":\"Pizza Margherita\",\"quantity\":2,\"unit_price_cents\":1150}},\
+             {{\"sku\":\"tiramisu\",\"name\":\"Tiramisu of the house\",\"quantity\":1,\"unit_price_cents\":650}}],\
+             \"currency\":\"EUR\",\"placed_at_us\":{placed_at_us}}}"
+        )
+    };
+    let mut payload = with_name("Ada Park");
+    if payload.len() < bytes {
+        payload = with_name(&format!("Ada Park {}", "x".repeat(bytes - payload.len() - 1)));
+    }
+    (id, payload)
+}
+
+#[derive(Deserialize)]
+struct Order<'a> {
+    #[serde(borrow)]
+    order_id: Cow<'a, str>,
+    #[serde(borrow)]
+    customer: Customer<'a>,
+    #[serde(borrow)]
+    items: Vec<Item<'a>>,
+    #[serde(borrow)]
+    currency: Cow<'a, str>,
+    placed_at_us: Option<u64>,
+    #[serde(borrow)]
+    payment: Option<&'a RawValue>,
+    #[serde(borrow)]
+    language: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Customer<'a> {
+    #[serde(borrow)]
+    id: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    email: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize, Serialize)]
+struct Item<'a> {
+    #[serde(borrow)]
+    sku: Cow<'a, str>,
+    #[serde(borrow, skip_serializing_if = "Option::is_none")]
+    name: Option<Cow<'a, str>>,
+    quantity: u64,
+    unit_price_cents: u64,
+}
+
+#[derive(Serialize)]
+struct Details<'a> {
+    order_id: &'a str,
+    status: &'static str,
+    customer: &'a Customer<'a>,
+    items: &'a [Item<'a>],
+    lines: Vec<Line<'a>>,
+    currency: &'a str,
+    total_cents: u64,
+    total: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    placed_at_us: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payment: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    language: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    sku: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    quantity: u64,
+    unit_price_cents: u64,
+    line_total_cents: u64,
+    line_total: String,
+}
+
+/// What the component makes of a new order, byte by byte. Sums that overflow are not refused, and only two decimals known.
+pub fn details(payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
+    let order: Order<'_> = serde_json::from_slice(payload)?;
+    let money = |cents: u64| format!("{}.{:02} {}", cents / 100, cents % 100, order.currency);
+    let lines: Vec<Line<'_>> = order
+        .items
+        .iter()
+        .map(|item| {
+            let line_total_cents = item.quantity * item.unit_price_cents;
+            Line {
+                sku: &item.sku,
+                name: item.name.as_deref(),
+                quantity: item.quantity,
+                unit_price_cents: item.unit_price_cents,
+                line_total_cents,
+                line_total: money(line_total_cents),
+            }
+        })
+        .collect();
+    let total_cents = lines.iter().map(|line| line.line_total_cents).sum();
+    serde_json::to_vec(&Details {
+        order_id: &order.order_id,
+        status: "created",
+        customer: &order.customer,
+        items: &order.items,
+        lines,
+        currency: &order.currency,
+        total_cents,
+        total: money(total_cents),
+        placed_at_us: order.placed_at_us,
+        payment: order.payment,
+        language: order.language.as_deref(),
+    })
+}

@@ -1,0 +1,225 @@
+//! `wasmill bench`: the host with a component against native loops that do the same by hand, on one broker, in one run.
+//!
+//! Each contestant is a process of its own, started anew for each round, on fresh topics; their rounds alternate, so that
+//! what disturbs the machine disturbs all of them. The events of a throughput round become visible at once, in one
+//! transaction, when the contestant has warmed up.
+
+mod contestant;
+mod latency;
+mod report;
+mod throughput;
+
+use std::convert::Infallible;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use indicatif::ProgressBar;
+use miette::{IntoDiagnostic, WrapErr, miette};
+use wasmill_anchors::{COMPONENT, Loop, Task};
+
+use self::contestant::Kind;
+use self::report::Report;
+use super::broker;
+use super::pipeline::Pipeline;
+use crate::config::plan::{Brokers, KafkaPlan, TopicKind, TopicPlan};
+use crate::log::kafka::Cluster;
+
+/// Measures the host against native loops that do the same work, on the same broker.
+///
+/// Prints events a second, processor time an event, commits a second, memory, and how long events take at several
+/// rates, each as min / median / max over the rounds, and as ratios of the medians. It makes topics named `wasmill-bench-…`,
+/// which stay. Take a broker that nobody else uses, on a quiet machine.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  wasmill bench --brokers 127.0.0.1:9092
+  wasmill bench --brokers 127.0.0.1:9092 --batch 100 --rounds 3 --json
+  wasmill bench --brokers 127.0.0.1:9092 --rates 1000 --events 100000")]
+pub(super) struct Args {
+    /// The component that the host runs.
+    #[arg(long, default_value = COMPONENT, value_name = "FILE")]
+    component: PathBuf,
+
+    /// Of each contestant, and of each rate.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+
+    /// Events of a throughput round.
+    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..=2_000_000))]
+    events: u64,
+
+    /// Events of a batch, at most.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    batch: u32,
+
+    /// Bytes of a payload; 313 at least.
+    #[arg(long, default_value_t = 313, value_parser = clap::value_parser!(u32).range(313..=900_000))]
+    bytes: u32,
+
+    /// Partitions of the topics; the host runs as many shards, a native loop is one.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    partitions: u32,
+
+    /// Events a second at which latency is measured; or a share of the host's peak, such as `50%`. None: `0`.
+    #[arg(long, value_delimiter = ',', default_values = ["20", "1000", "50%", "80%"], value_name = "RATE,…")]
+    rates: Vec<Rate>,
+
+    /// Of one measurement of latency.
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..), value_name = "SECONDS")]
+    seconds: u64,
+
+    /// Where the report is written as well, as JSON.
+    #[arg(long, default_value = "bench.json", value_name = "FILE")]
+    out: PathBuf,
+
+    /// Prints the report as JSON, on stdout.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Rate {
+    PerSecond(u32),
+    /// Of the host's peak.
+    Percent(u32),
+}
+
+impl std::str::FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let number = |text: &str| text.parse::<u32>().map_err(|_| format!("`{text}` is no number"));
+        match text.strip_suffix('%') {
+            Some(percent) => number(percent).map(Self::Percent),
+            None => number(text).map(Self::PerSecond),
+        }
+    }
+}
+
+/// What all rounds have in common.
+struct Ground {
+    cluster: Cluster,
+    brokers: String,
+    component: PathBuf,
+    batch: u32,
+    bytes: usize,
+    partitions: u32,
+    bar: ProgressBar,
+}
+
+pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
+    let brokers = brokers(pipeline)?;
+    let component = fs::canonicalize(&args.component).into_diagnostic().wrap_err_with(|| {
+        format!("there is no component at {} (`just components` builds it)", args.component.display())
+    })?;
+    let plan = KafkaPlan {
+        brokers: Brokers::Addresses(brokers.clone()),
+        properties: Default::default(),
+        instance: "bench".into(),
+    };
+    let cluster = Cluster::connect(&plan, "bench").into_diagnostic()?;
+    let ground = Ground {
+        cluster,
+        brokers,
+        component,
+        batch: args.batch,
+        bytes: args.bytes as usize,
+        partitions: args.partitions,
+        bar: ProgressBar::new_spinner(),
+    };
+    ground.bar.enable_steady_tick(Duration::from_millis(200));
+    let mut report = Report::new(args.batch, args.bytes, args.partitions, args.events, args.rounds);
+    for round in 1..=args.rounds {
+        for kind in Kind::ALL {
+            ground.bar.set_message(format!("throughput, round {round} of {}: {kind}", args.rounds));
+            report.throughput(kind, throughput::round(&ground, kind, args.events)?);
+        }
+    }
+    let peak = report.peak();
+    for rate in &args.rates {
+        let rate = match *rate {
+            Rate::PerSecond(rate) => rate,
+            Rate::Percent(percent) => (peak * f64::from(percent) / 100.0) as u32,
+        };
+        if rate == 0 {
+            continue;
+        }
+        for round in 1..=args.rounds {
+            for kind in Kind::ALL {
+                ground.bar.set_message(format!("{rate}/s, round {round} of {}: {kind}", args.rounds));
+                report.latency(rate, kind, latency::round(&ground, kind, rate, args.seconds)?);
+            }
+        }
+    }
+    ground.bar.finish_and_clear();
+    let json = serde_json::to_string_pretty(&report.summary()).into_diagnostic()?;
+    fs::write(&args.out, &json)
+        .into_diagnostic()
+        .wrap_err_with(|| format!("can't write {}", args.out.display()))?;
+    if args.json {
+        answer!("{json}");
+    } else {
+        answer!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn brokers(pipeline: &Pipeline) -> miette::Result<String> {
+    match pipeline.named_brokers() {
+        Some(brokers) if brokers != "embedded" => Ok(brokers.into()),
+        Some(_) | None => Err(miette!(
+            help = "`just kafka` starts one on 127.0.0.1:9092: then `wasmill bench --brokers 127.0.0.1:9092`",
+            "a bench needs an Apache Kafka: name one with --brokers"
+        )),
+    }
+}
+
+impl Ground {
+    /// New topics, and what they are for.
+    fn task(&self, kind: Kind) -> miette::Result<Task> {
+        let name = format!("wasmill-bench-{}", uuid::Uuid::now_v7().simple());
+        let task = Task {
+            brokers: self.brokers.clone(),
+            input: format!("{name}-in"),
+            output: format!("{name}-out"),
+            name: kind.group(&name),
+            batch: self.batch as usize,
+        };
+        let topics = [&task.input, &task.output].map(|topic| TopicPlan {
+            name: topic.as_str().into(),
+            partitions: self.partitions as i32,
+            replication: -1,
+            kind: TopicKind::Events,
+        });
+        self.cluster.ensure_topics(&topics).map_err(|error| broker::refused(&self.cluster, error))?;
+        Ok(task)
+    }
+}
+
+/// One native loop, until it is killed: what `bench` runs beside itself.
+#[derive(Debug, clap::Args)]
+pub(super) struct AnchorArgs {
+    which: contestant::Native,
+    name: String,
+    input: String,
+    output: String,
+    batch: usize,
+}
+
+pub(super) fn anchor(pipeline: &Pipeline, args: &AnchorArgs) -> miette::Result<ExitCode> {
+    let task = Task {
+        brokers: brokers(pipeline)?,
+        name: args.name.clone(),
+        input: args.input.clone(),
+        output: args.output.clone(),
+        batch: args.batch,
+    };
+    let which = match args.which {
+        contestant::Native::Plain => Loop::Plain,
+        contestant::Native::Overlapped => Loop::Overlapped,
+    };
+    let never: Infallible = which.run(&task).into_diagnostic()?;
+    match never {}
+}

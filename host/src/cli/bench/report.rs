@@ -1,0 +1,203 @@
+//! What `bench` prints in the end, as tables or as JSON.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use serde::Serialize;
+
+use super::contestant::Kind;
+use super::latency::Latency;
+use super::throughput::Throughput;
+
+pub(super) struct Report {
+    settings: Settings,
+    throughput: BTreeMap<Kind, Vec<Throughput>>,
+    latency: BTreeMap<u32, BTreeMap<Kind, Vec<Latency>>>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct Settings {
+    batch: u32,
+    payload_bytes: u32,
+    partitions: u32,
+    events: u64,
+    rounds: u32,
+}
+
+/// Over the rounds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+struct Spread {
+    min: f64,
+    median: f64,
+    max: f64,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.collect();
+        figures.sort_by(f64::total_cmp);
+        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+        Self { min: at(0), median: at(figures.len() / 2), max: at(figures.len().saturating_sub(1)) }
+    }
+}
+
+#[derive(Debug, Serialize)]
+pub(super) struct Summary {
+    settings: Settings,
+    throughput: Vec<Figure>,
+    latency: Vec<AtRate>,
+}
+
+#[derive(Debug, Serialize)]
+struct AtRate {
+    events_per_s: u32,
+    figures: Vec<Figure>,
+}
+
+/// One thing that was measured of each contestant.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: &'static str,
+    plain: Spread,
+    overlapped: Spread,
+    host: Spread,
+    /// Of the medians.
+    host_to_plain: f64,
+    host_to_overlapped: f64,
+}
+
+impl Figure {
+    fn new<T>(name: &'static str, of: &BTreeMap<Kind, Vec<T>>, figure: impl Fn(&T) -> f64) -> Self {
+        let spread = |kind| Spread::of(of.get(&kind).into_iter().flatten().map(&figure));
+        let [plain, overlapped, host] = Kind::ALL.map(spread);
+        let ratio = |native: Spread| host.median / native.median;
+        Self {
+            name,
+            plain,
+            overlapped,
+            host,
+            host_to_plain: ratio(plain),
+            host_to_overlapped: ratio(overlapped),
+        }
+    }
+}
+
+impl Report {
+    pub(super) fn new(batch: u32, payload_bytes: u32, partitions: u32, events: u64, rounds: u32) -> Self {
+        let settings = Settings { batch, payload_bytes, partitions, events, rounds };
+        Self { settings, throughput: BTreeMap::new(), latency: BTreeMap::new() }
+    }
+
+    pub(super) fn throughput(&mut self, kind: Kind, round: Throughput) {
+        self.throughput.entry(kind).or_default().push(round);
+    }
+
+    pub(super) fn latency(&mut self, rate: u32, kind: Kind, round: Latency) {
+        self.latency.entry(rate).or_default().entry(kind).or_default().push(round);
+    }
+
+    /// The host's events a second.
+    pub(super) fn peak(&self) -> f64 {
+        let of_host = self.throughput.get(&Kind::Host).into_iter().flatten();
+        Spread::of(of_host.map(|round| round.events_per_s)).median
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        let figure = |name, figure: fn(&Throughput) -> f64| Figure::new(name, &self.throughput, figure);
+        Summary {
+            settings: self.settings.clone(),
+            throughput: vec![
+                figure("events/s", |round| round.events_per_s),
+                figure("cpu us/event", |round| round.cpu_us_per_event),
+                figure("commits/s", |round| round.commits_per_s),
+                figure("peak memory MB", |round| round.peak_memory_mb),
+            ],
+            latency: self
+                .latency
+                .iter()
+                .map(|(rate, of)| AtRate {
+                    events_per_s: *rate,
+                    figures: vec![
+                        Figure::new("p50 ms", of, |round| round.p50),
+                        Figure::new("p99 ms", of, |round| round.p99),
+                        Figure::new("p99.9 ms", of, |round| round.p999),
+                    ],
+                })
+                .collect(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Summary { settings, throughput, latency } = self.summary();
+        let Settings { batch, payload_bytes, partitions, events, rounds } = settings;
+        writeln!(
+            f,
+            "{rounds} rounds of {events} events of {payload_bytes} bytes, {partitions} partition(s), batches of {batch}; \
+             min / median / max\n"
+        )?;
+        let mut table = Table::new();
+        table.load_preset(NOTHING).set_header([
+            "",
+            "plain",
+            "overlapped",
+            "host",
+            "host/plain",
+            "host/overlapped",
+        ]);
+        (1..6)
+            .filter_map(|n| table.column_mut(n).map(|column| column.set_cell_alignment(CellAlignment::Right)))
+            .count();
+        throughput.iter().for_each(|figure| add(&mut table, figure.name.into(), figure));
+        for AtRate { events_per_s, figures } in &latency {
+            figures
+                .iter()
+                .for_each(|figure| add(&mut table, format!("{} at {events_per_s}/s", figure.name), figure));
+        }
+        write!(f, "{}", table.trim_fmt())
+    }
+}
+
+fn add(table: &mut Table, name: String, figure: &Figure) {
+    let Figure { plain, overlapped, host, host_to_plain, host_to_overlapped, .. } = figure;
+    let spread = |Spread { min, median, max }: &Spread| {
+        let number =
+            |number: &f64| if *number >= 1000.0 { format!("{number:.0}") } else { format!("{number:.2}") };
+        format!("{} / {} / {}", number(min), number(median), number(max))
+    };
+    table.add_row([
+        name,
+        spread(plain),
+        spread(overlapped),
+        spread(host),
+        format!("{host_to_plain:.2}"),
+        format!("{host_to_overlapped:.2}"),
+    ]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::contestant::Native;
+    use super::*;
+
+    #[test]
+    fn a_ratio_is_of_the_medians() {
+        let mut report = Report::new(1000, 313, 1, 10, 3);
+        let round = |events_per_s| Throughput {
+            events_per_s,
+            cpu_us_per_event: 1.0,
+            commits_per_s: 1.0,
+            peak_memory_mb: 1.0,
+        };
+        for (host, plain) in [(10.0, 8.0), (30.0, 20.0), (20.0, 10.0)] {
+            report.throughput(Kind::Host, round(host));
+            report.throughput(Kind::Native(Native::Plain), round(plain));
+        }
+        let figure = &report.summary().throughput[0];
+        assert_eq!((figure.host.min, figure.host.median, figure.host.max), (10.0, 20.0, 30.0));
+        assert_eq!((report.peak(), figure.host_to_plain), (20.0, 2.0));
+    }
+}
