@@ -2,6 +2,7 @@
 //!
 //! Nothing here knows Kafka's client library or wasmtime.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -68,12 +69,12 @@ impl FromStr for Position {
 /// A record header. Names may repeat; a null value is kept as an empty one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    pub name: String,
+    pub name: Cow<'static, str>,
     pub value: Bytes,
 }
 
 impl Header {
-    pub fn new(name: impl Into<String>, value: impl Into<Bytes>) -> Self {
+    pub fn new(name: impl Into<Cow<'static, str>>, value: impl Into<Bytes>) -> Self {
         Self { name: name.into(), value: value.into() }
     }
 }

@@ -54,6 +54,20 @@ pub(crate) struct Batch {
     pub(crate) group: ConsumerGroupMetadata,
 }
 
+impl Batch {
+    /// One that was polled later.
+    pub(crate) fn add(&mut self, later: Self) -> Result<(), KafkaError> {
+        self.outputs.extend(later.outputs);
+        self.group = later.group;
+        for element in later.offsets.elements() {
+            if let Offset::Offset(next) = element.offset() {
+                set(&mut self.offsets, element.topic(), element.partition(), next)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Takes what is there, at most `task.batch`, and waits only while there is nothing.
 pub(crate) fn poll(consumer: &BaseConsumer, task: &Task) -> Result<Option<Batch>, Ended> {
     let mut outputs = Vec::with_capacity(task.batch);

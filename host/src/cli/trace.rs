@@ -191,7 +191,7 @@ mod tests {
     use super::*;
     use crate::event::{Header, Position};
 
-    fn event(topic: &str, offset: i64, timestamp_ms: i64, headers: &[(&str, &'static str)]) -> Event {
+    fn event(topic: &str, offset: i64, timestamp_ms: i64, headers: &[(&'static str, &'static str)]) -> Event {
         Event {
             position: Position { topic: topic.into(), partition: 1, offset },
             timestamp_ms: Some(timestamp_ms),

@@ -15,6 +15,10 @@ use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Out
 /// saves half of the calls: a batch of n takes at most n + 32 + log2(n) calls, each of at most the deadline.
 const HALVED_GROUPS: u32 = 32;
 
+/// Bytes of the events of one call, but for a larger one. An instance's memory stays within what the pool keeps resident
+/// then (`KEEP_RESIDENT`): a batch of 1,000 events of 313 bytes takes 5.3 us an event in four calls, and 6.0 in one.
+const CALL_BYTES: usize = 80 * 1024;
+
 /// Outputs of one event, at most; and with so many, or with so many bytes, a batch is left where it stands. All of
 /// them wait in the producer's queue for one transaction, which has 10 s.
 const MAX_OUTPUTS: usize = 100_000;
@@ -193,7 +197,10 @@ impl Handler for ComponentHandler {
             outputs: 0,
             bytes: 0,
         };
-        self.run(&batch, &mut run);
+        let mut rest = batch.as_slice();
+        while let Some(part) = first_call(&mut rest, events) {
+            self.run(part, &mut run);
+        }
         run.outcomes
     }
 
@@ -204,6 +211,18 @@ impl Handler for ComponentHandler {
     fn rest(&mut self) -> Duration {
         self.waste.rest()
     }
+}
+
+/// Takes what one call is given from the rest of the batch, whose last events it is.
+fn first_call<'a, 'b>(rest: &mut &'a [wit::Event<'b>], events: &[&Event]) -> Option<&'a [wit::Event<'b>]> {
+    let mut bytes = 0;
+    let events = &events[events.len() - rest.len()..];
+    let count = events.iter().take_while(|event| {
+        bytes += event.bytes();
+        bytes <= CALL_BYTES
+    });
+    let count = count.count().max(1);
+    rest.split_off(..count.min(rest.len())).filter(|part| !part.is_empty())
 }
 
 /// Whether so much was answered that there is no use for it.

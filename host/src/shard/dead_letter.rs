@@ -25,7 +25,7 @@ pub(super) fn dead_letter(
     identity: &Identity,
 ) -> Record {
     let mut headers: Vec<Header> = event.headers.iter().map(make_room).collect();
-    let mut add = |name: &str, value: String| headers.push(Header::new(name, value));
+    let mut add = |name: &'static str, value: String| headers.push(Header::new(name, value));
     add(SOURCE, event.position.to_string());
     if let Some(timestamp) = event.timestamp_ms {
         add(SOURCE_TIMESTAMP_MS, timestamp.to_string());

@@ -40,6 +40,12 @@ impl Identity {
         }
     }
 
+    /// What it writes on its records, for all of them.
+    pub fn made_by(&self) -> [Header; 2] {
+        let bytes = |text: &Arc<str>| Bytes::copy_from_slice(text.as_bytes());
+        [Header::new(HANDLER, bytes(&self.name)), Header::new(DIGEST, bytes(&self.digest))]
+    }
+
     pub fn of_sink(plan: &SinkPlan, digest: Arc<str>) -> Self {
         Self {
             name: plan.name.clone(),
@@ -101,13 +107,14 @@ pub(super) fn decide(
 ) -> Decision {
     let mut tally = Tally { events: outcomes.len() as u64, ..Tally::default() };
     let mut parked: HashSet<(usize, Bytes)> = HashSet::new();
+    let made_by = identity.made_by();
     for (slot, outcome) in outcomes {
         let event = window.event(slot);
         let key = event.key.clone().map(|key| (slot.partition, key));
         if !parked.is_empty() && key.as_ref().is_some_and(|key| parked.contains(key)) {
             continue;
         }
-        let settled = outcome.and_then(|outputs| records(event, outputs, identity));
+        let settled = outcome.and_then(|outputs| records(event, outputs, identity, &made_by));
         let state = match settled {
             Ok(records) => State::Settled(records),
             Err(failure) => {
@@ -158,8 +165,13 @@ fn failed(
     State::Settled(vec![dead_letter(event, failure, &attempts, identity)])
 }
 
-/// A handler's outputs as records, with their provenance; all of them or a failure.
-pub fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Result<Vec<Record>, Failure> {
+/// A handler's outputs as records, with their provenance; all of them or a failure. `made_by` is the identity's.
+pub fn records(
+    event: &Event,
+    outputs: Vec<Output>,
+    identity: &Identity,
+    made_by: &[Header; 2],
+) -> Result<Vec<Record>, Failure> {
     outputs
         .into_iter()
         .map(|output| {
@@ -173,8 +185,8 @@ pub fn records(event: &Event, outputs: Vec<Output>, identity: &Identity) -> Resu
             if let Some(ingress) = event.headers.iter().rfind(|h| h.name == INGRESS_TIME) {
                 headers.push(ingress.clone());
             }
-            headers.push(Header::new(HANDLER, identity.name.as_bytes().to_vec()));
-            headers.push(Header::new(DIGEST, identity.digest.as_bytes().to_vec()));
+            headers.reserve_exact(3);
+            headers.extend_from_slice(made_by);
             headers.push(Header::new(SOURCE, event.position.to_string()));
             Ok(Record { topic, key: output.key, payload: output.payload, headers })
         })

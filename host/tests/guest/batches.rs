@@ -123,13 +123,16 @@ fn a_batch_that_only_loops_is_left_after_its_first_event() {
 }
 
 #[test]
-fn a_batch_too_big_for_the_memory_cap_is_handled_in_parts() {
+fn a_batch_of_many_bytes_is_handled_in_parts_that_keep_an_instance_small() {
     let limits = LimitsPlan { memory: 4 * MIB, ..plan().limits };
     let mut handler = handler_of("echo", &HandlerPlan { limits, ..plan() });
     let big = "x".repeat(400 * 1024);
     let outcomes = handle(&mut handler, &[big.as_str(); 16]);
     assert!(outcomes.iter().all(|outcome| texts(outcome) == [big.as_str()]));
-    assert_eq!(handler.usage().calls, 1 + 2 + 4);
+    assert_eq!(handler.usage().calls, 16);
+    let small = "x".repeat(100);
+    assert!(handle(&mut handler, &[small.as_str(); 1000]).iter().all(Result::is_ok));
+    assert_eq!(handler.usage().calls, 16 + 2);
     let too_big = failure(&mut handler, &"x".repeat(4 * MIB));
     assert_eq!(too_big.kind, FailureKind::Memory, "{}", too_big.message);
 }

@@ -200,7 +200,7 @@ mod tests {
     use crate::event::Position;
     use crate::event::headers::SOURCE;
 
-    fn letter(headers: &[(&str, &str)]) -> Event {
+    fn letter(headers: &[(&'static str, &str)]) -> Event {
         let headers = headers.iter().map(|(name, value)| Header::new(*name, (*value).to_string()));
         Event {
             position: Position { topic: "h.dlq".into(), partition: 0, offset: 3 },

@@ -79,7 +79,7 @@ impl Letter {
         // Of a record that is no dead letter all of them are.
         let original = original(letter);
         let headers = original.as_ref().map_or(&letter.headers, |event| &event.headers);
-        let own = headers.iter().map(|header| (header.name.clone(), Content::text(&header.value)));
+        let own = headers.iter().map(|header| (header.name.to_string(), Content::text(&header.value)));
         Self {
             position: letter.position.to_string(),
             settled: None,

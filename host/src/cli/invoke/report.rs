@@ -111,7 +111,7 @@ impl Report {
 impl OutputReport {
     fn new(output: &Output, default_topic: &str) -> Self {
         let headers =
-            output.headers.iter().map(|header| (header.name.clone(), text(&header.value))).collect();
+            output.headers.iter().map(|header| (header.name.to_string(), text(&header.value))).collect();
         Self {
             topic: output.topic.clone().unwrap_or_else(|| default_topic.into()),
             key: output.key.as_deref().map(text),

@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_the_host_writes_and_how_json_is_laid_out_do_not_count() {
-        let header = |name: &str| Header::new(name, "v");
+        let header = |name: &'static str| Header::new(name, "v");
         let of = |payload: &str, headers: &[Header]| {
             let ignored = Ignored(vec!["/id".into()]);
             Fingerprint::of_output("t", None, Some(payload.as_bytes()), headers, &ignored)

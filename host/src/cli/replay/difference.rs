@@ -211,7 +211,7 @@ fn changed(old: &Event, new: &Record, ignored: &Ignored) -> OutputShown {
     }
     let own = |headers: &[Header]| -> Vec<(String, Value)> {
         let own = headers.iter().filter(|header| is_own(header));
-        own.map(|header| (header.name.clone(), text(&header.value))).collect()
+        own.map(|header| (header.name.to_string(), text(&header.value))).collect()
     };
     let (before, mut now) = (own(&old.headers), own(&new.headers));
     if before != now {

@@ -163,7 +163,7 @@ mod tests {
     use crate::event::Header;
     use crate::event::headers::{FAILURE_KIND, FAILURE_MESSAGE};
 
-    fn record(position: &str, headers: &[(&str, &'static str)]) -> Event {
+    fn record(position: &str, headers: &[(&'static str, &'static str)]) -> Event {
         Event {
             position: position.parse().unwrap(),
             timestamp_ms: None,
