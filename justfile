@@ -67,6 +67,33 @@ hostile *args: preflight
     cargo build --quiet --release --locked -p wasmill --bin wasmill --example hostile
     target/release/examples/hostile {{ args }}
 
+# The host against native loops on an Apache Kafka of its own; takes what `wasmill bench` takes
+bench *args: build
+    @just on-kafka 'target/release/wasmill bench --brokers $BROKERS {{ args }}'
+
+# What idle handlers cost in memory, threads and processor time: a host with 1, 10 and 100 of them; takes other numbers
+scale *numbers: build
+    cargo build --quiet --release --locked -p wasmill --example scale
+    @just on-kafka 'target/release/examples/scale $BROKERS components/order-formatter.wasm {{ numbers }}'
+
+# A command beside an Apache Kafka of its own, at $BROKERS
+[private]
+on-kafka +command:
+    #!/usr/bin/env bash
+    set -euo pipefail
+    port=$((RANDOM % 20000 + 20000))
+    # It ends with its standard input, and that with this script.
+    coproc broker { kafka/start --port "$port" --temporary; }
+    while read -r line <&"${broker[0]}"; do [[ $line != ready* ]] || break; done
+    BROKERS=127.0.0.1:$port
+    {{ command }}
+
+# Instructions on the way of an event, against those that the last change noted; WASMILL_UPDATE=1 notes them anew
+perf-check: preflight
+    @command -v valgrind >/dev/null || { echo "perf-check counts by valgrind (Debian: apt install valgrind)" >&2; exit 1; }
+    @just components
+    cargo bench --locked -p wasmill --bench instructions
+
 # Everything that can fail around the hosts fails, again and again for so many MINUTES (once for 0); prints a table
 faults minutes="20": preflight test-preflight
     WASMILL_FAULTS={{ minutes }} cargo test --release --locked -p wasmill --test faults -- --nocapture whatever_fails

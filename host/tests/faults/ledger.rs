@@ -121,6 +121,23 @@ impl Ledger {
         })
     }
 
+    /// Where the first order of some key is lost, in each topic, for people.
+    pub(crate) fn first_lost(&self, placed: &BTreeMap<String, u64>) -> String {
+        let book = self.book.lock().unwrap();
+        let none = Vec::new();
+        let lost = TOPICS.iter().flat_map(|(topic, expected)| {
+            let (book, none) = (&book, &none);
+            placed.iter().filter_map(move |(key, &placed)| {
+                let numbers = book.topics.get(*topic).and_then(|numbers| numbers.get(key)).unwrap_or(none);
+                let lost: Vec<u64> =
+                    (1..=placed).filter(|number| expected(*number) && !numbers.contains(number)).collect();
+                let (first, last) = (lost.first()?, lost.last()?);
+                Some(format!("\n          {topic}: {key} from {first} to {last}, {} of them", lost.len()))
+            })
+        });
+        lost.take(40).collect()
+    }
+
     /// Since the beginning.
     pub(crate) fn faults(&self, placed: &BTreeMap<String, u64>) -> Faults {
         let book = self.book.lock().unwrap();

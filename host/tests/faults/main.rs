@@ -59,6 +59,10 @@ fn whatever_fails_nothing_is_lost_doubled_or_out_of_order_and_all_is_well_soon_a
             let placed = mill.settles();
             println!("        recovered in {recovery:.1?}, a host left in {shutdown:.1?}");
             let faults = mill.ledger.faults(&placed);
+            if faults.since(&known) != Faults::default() {
+                println!("        {:?}: {}", faults.since(&known), mill.ledger.first_lost(&placed));
+                mill.tell_logs();
+            }
             let line = lines.entry(name).or_default();
             line.rounds += 1;
             line.orders += total(&placed) - total(&before);

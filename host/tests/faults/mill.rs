@@ -86,6 +86,12 @@ impl Mill {
         took
     }
 
+    pub(crate) fn tell_logs(&self) {
+        for (name, host) in &self.hosts {
+            println!("{name}:\n{}", host.log());
+        }
+    }
+
     pub(crate) fn start_broker(&mut self) {
         self.broker = Some(start_broker(&self.folder, self.port));
     }

@@ -171,7 +171,7 @@ fn pipeline(ground: &Ground, task: &Task) -> String {
     )
 }
 
-/// Places orders, visible at once.
+/// Publishes these, visible at once.
 pub(super) fn load(task: &Task, numbers: std::ops::Range<u64>, bytes: usize) -> miette::Result<()> {
     fill(&task.brokers, &task.input, numbers, bytes).into_diagnostic().wrap_err("can't publish the events")
 }

@@ -52,6 +52,8 @@ pub struct Source {
     begun: HashSet<TopicPartition>,
     /// What a rewind has read of it.
     progress: BTreeMap<TopicPartition, Progress>,
+    /// Partitions that were sought to their committed offset once more, since their assignment or a rewind.
+    sought: HashSet<TopicPartition>,
 }
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
@@ -105,6 +107,7 @@ impl Source {
             stash: Vec::new(),
             begun: HashSet::new(),
             progress: BTreeMap::new(),
+            sought: HashSet::new(),
         })
     }
 
@@ -168,6 +171,48 @@ impl Source {
         let told = new.iter().filter_map(|id| self.progress.remove_entry(id)).collect();
         self.begun.extend(new);
         Ok(told)
+    }
+
+    /// Where the first event of a partition stands beyond its committed offset, there may be nothing between the two: markers
+    /// of transactions, what retention has deleted. Or librdkafka has gone on from elsewhere, as it does when it is told to
+    /// seek while it looks up where to begin, and events would be lost without a word. So it seeks there once, and the
+    /// first event that comes then is the first one.
+    fn ask_again(&mut self, polled: &mut Polled) -> Result<(), LogError> {
+        let Polled { events, progress, .. } = polled;
+        let first = |id: &TopicPartition| {
+            let first = events.iter().map(|event| &event.position);
+            first.clone().find(|position| position.partition == id.partition && position.topic == id.topic)
+        };
+        let beyond = |(id, progress): &(&TopicPartition, &Progress)| {
+            !self.sought.contains(*id) && first(id).is_some_and(|first| first.offset > progress.offset)
+        };
+        let again: Vec<TopicPartition> = progress.iter().filter(beyond).map(|(id, _)| id.clone()).collect();
+        if again.is_empty() {
+            return Ok(());
+        }
+        let places = again.iter().map(|id| (id, Offset::Offset(progress[id].offset)));
+        let places = record::list(places).map_err(|e| LogError::Fatal(e.to_string()))?;
+        if let Err(error) = self.seek(places) {
+            // All of it is looked at again by the next poll.
+            self.begun.retain(|partition| !progress.contains_key(partition));
+            self.progress.append(progress);
+            self.stash = mem::take(events);
+            return Err(error);
+        }
+        events.retain(|event| !again.contains(&event.position.topic_partition()));
+        self.begun.retain(|partition| !again.contains(partition));
+        self.progress.extend(again.iter().filter_map(|id| progress.remove_entry(id)));
+        self.sought.extend(again);
+        Ok(())
+    }
+
+    fn seek(&self, target: TopicPartitionList) -> Result<TopicPartitionList, LogError> {
+        let unavailable = |e: KafkaError| LogError::Unavailable(format!("can't rewind: {e}"));
+        let sought = self.consumer.seek_partitions(target, CALL).map_err(unavailable)?;
+        for element in sought.elements() {
+            element.error().map_err(unavailable)?;
+        }
+        Ok(sought)
     }
 
     fn assignment(&self) -> Result<TopicPartitionList, LogError> {
@@ -251,6 +296,7 @@ impl log::Source for Source {
             polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
             self.begun.retain(|partition| !forgotten.contains(partition));
             self.progress.retain(|partition, _| !forgotten.contains(partition));
+            self.sought.retain(|partition| !forgotten.contains(partition));
             polled.forgotten = forgotten.into_iter().collect();
         }
         match self.begin(&polled.events) {
@@ -260,6 +306,9 @@ impl log::Source for Source {
                 self.stash = mem::take(&mut polled.events);
                 self.held.get_or_insert(error);
             }
+        }
+        if let Err(error) = self.ask_again(&mut polled) {
+            self.held.get_or_insert(error);
         }
         Ok(polled)
     }
@@ -302,6 +351,7 @@ impl log::Source for Source {
         let committed = self.committed(assignment)?;
         self.stash.clear();
         self.begun.clear();
+        self.sought.clear();
         self.progress = self.topics.progress(&committed).map_err(unavailable)?;
         let mut target = TopicPartitionList::new();
         for element in committed.elements() {
@@ -316,10 +366,7 @@ impl log::Source for Source {
             };
             target.add_partition_offset(element.topic(), element.partition(), offset).map_err(unavailable)?;
         }
-        let sought = self.consumer.seek_partitions(target, CALL).map_err(unavailable)?;
-        for element in sought.elements() {
-            element.error().map_err(unavailable)?;
-        }
+        let sought = self.seek(target)?;
         self.consumer.resume(&sought).map_err(unavailable)
     }
 
