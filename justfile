@@ -54,7 +54,7 @@ test: preflight test-preflight
     cargo test --release --locked -p wasmill
 
 # Exactly what CI runs
-ci: fmt-check lint test docs deny
+ci: fmt-check lint test perf-check docs deny
 
 # A local Apache Kafka on 127.0.0.1:9092, without Docker (needs Java 17 and Maven); ctrl-c stops it
 kafka *args:

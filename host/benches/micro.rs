@@ -1,0 +1,34 @@
+//! How long the steps on the way of an event take, without a broker: `cargo bench -p wasmill` after `just components`.
+
+mod work;
+
+use std::path::Path;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use work::{Guest, Turns};
+
+fn main() {
+    divan::main();
+}
+
+#[divan::bench(args = [1, 10, 100, 1000])]
+fn guest_call(bencher: Bencher<'_, '_>, events: usize) {
+    let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(wasmill_anchors::COMPONENT);
+    let mut guest = Guest::new(&component);
+    bencher.counter(ItemsCount::new(events)).bench_local(|| guest.call(events));
+}
+
+#[divan::bench(args = [1, 10, 100, 1000])]
+fn turn(bencher: Bencher<'_, '_>, events: u64) {
+    bencher.counter(ItemsCount::new(events)).with_inputs(Turns::new).bench_local_values(|mut turns| {
+        turns.take(events);
+        turns
+    });
+}
+
+#[divan::bench]
+fn offsets_beyond(bencher: Bencher<'_, '_>) {
+    let noted = work::noted();
+    bencher.bench_local(|| work::offsets(&noted));
+}
