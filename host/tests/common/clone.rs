@@ -22,8 +22,8 @@ pub(crate) fn cloned(edit: impl FnOnce(String) -> String) -> Pipeline {
     }
     let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
     // Without the host, and the profile of its dependencies.
-    let manifest = manifest.replace("    \"host\",\n    \"host/tests/guests\",\n", "");
-    let (manifest, _) = manifest.split_once("[profile.release.package").unwrap();
+    let manifest = manifest.replace("    \"host\",\n    \"host/anchors\",\n    \"host/tests/guests\",\n", "");
+    let (manifest, _) = manifest.split_once("# Compile components, once").unwrap();
     fs::write(pipeline.path().join("Cargo.toml"), manifest).unwrap();
     pipeline
 }
