@@ -76,6 +76,12 @@ scale *numbers: build
     cargo build --quiet --release --locked -p wasmill --example scale
     @just on-kafka 'target/release/examples/scale $BROKERS components/order-formatter.wasm {{ numbers }}'
 
+# A host under load for MINUTES, at RATE events a second, with swaps and broken events: fails if anything grows
+soak minutes="30" rate="50000": build
+    cargo build --quiet --release --locked -p wasmill --example soak
+    @KAFKA_OPTIONS="--properties kafka/short.properties" just on-kafka \
+        'target/release/examples/soak $BROKERS components/order-formatter.wasm {{ minutes }} {{ rate }}'
+
 # A command beside an Apache Kafka of its own, at $BROKERS
 [private]
 on-kafka +command:
@@ -83,7 +89,7 @@ on-kafka +command:
     set -euo pipefail
     port=$((RANDOM % 20000 + 20000))
     # It ends with its standard input, and that with this script.
-    coproc broker { kafka/start --port "$port" --temporary; }
+    coproc broker { kafka/start --port "$port" --temporary ${KAFKA_OPTIONS:-}; }
     while read -r line <&"${broker[0]}"; do [[ $line != ready* ]] || break; done
     BROKERS=127.0.0.1:$port
     {{ command }}

@@ -23,6 +23,7 @@ use wasmill::event::{Event, Record, header};
 use wasmill::guest::ComponentFile;
 use wasmill::log::Publish as _;
 use wasmill::log::kafka::{Cluster, Publisher, Start, Tail};
+use wasmill::process::Process;
 
 #[allow(dead_code)]
 #[path = "../tests/common/kafka.rs"]
@@ -202,7 +203,7 @@ impl Bench {
         }
         let mut told = told.ok_or("no answer")?;
         // Makes the peak start anew: proc_pid_clear_refs(5).
-        let memory = self.memory("VmRSS:")?;
+        let memory = self.process().resident_bytes()? / (1024 * 1024);
         fs::write(format!("/proc/{}/clear_refs", self.host.0.id()), "5")?;
         let (mut alone, mut with, mut fates) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..2 * rounds {
@@ -225,7 +226,7 @@ impl Bench {
             let of_round: Vec<u64> = of_round.map(|(_, took)| took).collect();
             if guilty { with.push(of_round) } else { alone.push(of_round) }
         }
-        let peak = self.memory("VmHWM:")?;
+        let peak = self.process().peak_bytes()? / (1024 * 1024);
         let of = |name| header(&told.headers, name).map(String::from_utf8_lossy).unwrap_or_default();
         let (kind, message) = (of(FAILURE_KIND), of(FAILURE_MESSAGE));
         let message: String = message.lines().next().unwrap_or_default().chars().take(60).collect();
@@ -270,11 +271,9 @@ impl Bench {
         Ok(None)
     }
 
-    /// Of the host, in MiB.
-    fn memory(&self, name: &str) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.host.0.id()))?;
-        let line = status.lines().find(|line| line.starts_with(name)).ok_or("no such figure")?;
-        Ok(line.split_whitespace().nth(1).ok_or("no figure")?.parse::<u64>()? / 1024)
+    /// Of the host.
+    fn process(&self) -> Process {
+        Process::new(self.host.0.id())
     }
 }
 

@@ -11,6 +11,7 @@ pub mod guest;
 pub mod http;
 pub mod log;
 pub mod mail;
+pub mod process;
 mod replace;
 pub mod schema;
 pub mod shard;

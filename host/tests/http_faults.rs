@@ -260,7 +260,5 @@ fn clients_that_stall_keep_nobody_out_and_take_bounded_memory() {
 
 /// MiB of the process.
 fn resident(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    wasmill::process::Process::new(pid).resident_bytes().unwrap() / (1024 * 1024)
 }

@@ -132,8 +132,8 @@ impl Handler for MailSink {
         VERSION.into()
     }
 
-    /// A mail that is out is out.
+    /// A mail that is out is out. A file is written again as it was.
     fn can_be_repeated(&self) -> bool {
-        false
+        matches!(self.transport, Transport::Folder(_))
     }
 }

@@ -19,6 +19,7 @@ use wasmill::config::plan::HandlerPlan;
 use wasmill::config::{self, Overrides};
 use wasmill::event::{Event, Position};
 use wasmill::guest::{CodeCache, ComponentFile, ComponentHandler, Engine, Version};
+use wasmill::process::Process;
 
 const MIB: usize = 1024 * 1024;
 
@@ -54,16 +55,13 @@ fn event(payload: &str) -> Event {
     }
 }
 
-/// A figure of /proc/self/status, in bytes.
-fn of_this_process(name: &str) -> usize {
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+fn this_process() -> Process {
+    Process::new(std::process::id())
 }
 
 /// What of this process is in memory, in bytes.
 fn resident() -> usize {
-    of_this_process("VmRSS:")
+    this_process().resident_bytes().unwrap() as usize
 }
 
 /// What `run` adds to this process at its largest, in bytes.
@@ -72,5 +70,5 @@ fn growth(run: impl FnOnce()) -> usize {
     // Makes the peak start anew: proc_pid_clear_refs(5).
     fs::write("/proc/self/clear_refs", "5").unwrap();
     run();
-    of_this_process("VmHWM:").saturating_sub(before)
+    (this_process().peak_bytes().unwrap() as usize).saturating_sub(before)
 }

@@ -124,7 +124,8 @@ impl Mill {
                 let parked = http::get(&host.url("/admin/parked")).map(|answer| answer.body);
                 println!("{name}:\n{}\n{:#}\n{parked:?}", host.log(), host.status().unwrap_or_default());
             }
-            panic!("{:?} after {PATIENCE:?}", self.ledger.missing(placed));
+            let (follows, whole) = (self.ledger.missing(placed), Ledger::read(&self.direct).missing(placed));
+            panic!("missing after {PATIENCE:?}: {follows:?}; to who reads from the beginning: {whole:?}");
         });
     }
 

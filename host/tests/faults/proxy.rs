@@ -12,6 +12,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// API keys (kafka.apache.org/protocol).
+const METADATA: i16 = 3;
 pub(crate) const FIND_COORDINATOR: i16 = 10;
 pub(crate) const ADD_OFFSETS_TO_TXN: i16 = 25;
 pub(crate) const END_TXN: i16 = 26;
@@ -28,6 +29,8 @@ pub(crate) enum Weather {
     Losing(i16),
     /// All answers to such a request are lost, and no connection is cut.
     Without(i16),
+    /// The cluster's brokers are left out of all answers to what the cluster is; these count as lost.
+    Nobody,
 }
 
 pub(crate) struct Proxy {
@@ -176,10 +179,30 @@ fn answers(mut broker: TcpStream, mut client: &TcpStream, asked: &Asked, shared:
                 let share = u32::from(id[3].wrapping_mul(37)) + 1;
                 thread::sleep(most * share / 256);
             }
-            Weather::Fair | Weather::Losing(_) | Weather::Without(_) => {}
+            Weather::Nobody if api == Some(METADATA) => {
+                shared.lost.fetch_add(1, Ordering::Relaxed);
+                client.write_all(&without_brokers(&frame))?;
+                continue;
+            }
+            Weather::Fair | Weather::Losing(_) | Weather::Without(_) | Weather::Nobody => {}
         }
         client.write_all(&frame)?;
     }
+}
+
+/// Of a Metadata answer of version 9 or later: its length, the correlation id, no tags, the throttle time, the brokers.
+fn without_brokers(frame: &[u8]) -> Vec<u8> {
+    let brokers = 4 + 4 + 1 + 4;
+    let mut rest = brokers + 1;
+    for _ in 1..frame[brokers] {
+        // A text's length is told with one added.
+        let (node, host) = (4, usize::from(frame[rest + 4]));
+        let (port, tags) = (4, 1);
+        let rack = usize::from(frame[rest + node + host + port]).max(1);
+        rest += node + host + port + rack + tags;
+    }
+    let body = [&frame[4..brokers], &[1], &frame[rest..]].concat();
+    [&(body.len() as u32).to_be_bytes()[..], &body].concat()
 }
 
 /// With its length. Every request's is 14 bytes long at least, every answer's 8.

@@ -1,7 +1,8 @@
 //! What a process holds, as /proc tells it.
 
 use std::fmt;
-use std::fs;
+
+use wasmill::process::Process;
 
 pub(crate) struct Resources {
     /// In KiB.
@@ -12,13 +13,9 @@ pub(crate) struct Resources {
 
 impl Resources {
     pub(crate) fn of(pid: u32) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let field = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-            line.split_whitespace().next().unwrap().parse().unwrap()
-        };
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
-        Self { resident: field("VmRSS:"), threads: field("Threads:"), files }
+        let process = Process::new(pid);
+        let resident = process.resident_bytes().unwrap() / 1024;
+        Self { resident, threads: process.threads().unwrap(), files: process.files().unwrap() }
     }
 }
 

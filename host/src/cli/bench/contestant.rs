@@ -14,14 +14,11 @@ use wasmill_anchors::{Task, fill};
 use super::Ground;
 use crate::cli::broker;
 use crate::log::kafka::{End, Offsets};
+use crate::process::Process;
 
-/// Events before the first one that counts.
-pub(super) const WARM_UP: u64 = 5000;
 /// No commit for so long, and all is done.
 const QUIET: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(120);
-/// Of the processor time in /proc, a second (`CLK_TCK` of Linux).
-const TICKS: f64 = 100.0;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -69,7 +66,7 @@ pub(super) struct Contestant {
 }
 
 impl Contestant {
-    /// Warmed up: it has joined its group, and has done [`WARM_UP`] events.
+    /// Warmed up: it has joined its group, and has done [`Ground::warm_up`] events.
     pub(super) fn start(ground: &Ground, kind: Kind, task: &Task) -> miette::Result<Self> {
         let folder = std::env::temp_dir().join(&task.input);
         fs::create_dir_all(&folder).into_diagnostic()?;
@@ -94,8 +91,8 @@ impl Contestant {
         let child =
             command.spawn().into_diagnostic().wrap_err("can't start another process of this program")?;
         let mut contestant = Self { child, folder };
-        load(task, 0..WARM_UP, ground.bytes)?;
-        contestant.until_quiet(ground, task, WARM_UP)?;
+        load(task, 0..ground.warm_up(), ground.bytes)?;
+        contestant.until_quiet(ground, task, ground.warm_up())?;
         Ok(contestant)
     }
 
@@ -120,28 +117,9 @@ impl Contestant {
         }
     }
 
-    /// User and system, of all its threads, so far.
-    pub(super) fn processor_seconds(&self) -> miette::Result<f64> {
-        let stat = self.proc("stat")?;
-        // After the name, which may hold anything, and its parenthesis: utime and stime are the 12th and 13th.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-        let ticks: f64 = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok()).sum();
-        Ok(ticks / TICKS)
-    }
-
-    /// The most that it had in memory, in bytes.
-    pub(super) fn peak_memory(&self) -> miette::Result<u64> {
-        let status = self.proc("status")?;
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kib = peak.and_then(|peak| peak.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
-        kib.map(|kib| kib * 1024).ok_or_else(|| miette!("/proc tells no VmHWM"))
-    }
-
-    fn proc(&self, file: &str) -> miette::Result<String> {
-        let path = format!("/proc/{}/{file}", self.child.id());
-        fs::read_to_string(&path)
-            .into_diagnostic()
-            .wrap_err_with(|| format!("can't read {path} (Linux alone has it)"))
+    /// Of the operating system.
+    pub(super) fn process(&self) -> Process {
+        Process::new(self.child.id())
     }
 }
 

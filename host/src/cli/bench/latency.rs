@@ -8,7 +8,7 @@ use miette::{IntoDiagnostic, miette};
 use wasmill_anchors::pace;
 
 use super::Ground;
-use super::contestant::{Contestant, Kind, WARM_UP};
+use super::contestant::{Contestant, Kind};
 use crate::cli::broker;
 use crate::log::LogError;
 use crate::log::kafka::Start;
@@ -36,8 +36,9 @@ pub(super) fn round(ground: &Ground, kind: Kind, rate: u32, seconds: u64) -> mie
         tail.poll(1, Duration::from_millis(100)).into_diagnostic()?;
     }
     let duration = SETTLING + Duration::from_secs(seconds);
-    let (brokers, input, bytes) = (task.brokers.clone(), task.input.clone(), ground.bytes);
-    let pacing = thread::spawn(move || pace(&brokers, &input, WARM_UP, rate, duration, bytes));
+    let (brokers, input, first, bytes) =
+        (task.brokers.clone(), task.input.clone(), ground.warm_up(), ground.bytes);
+    let pacing = thread::spawn(move || pace(&brokers, &input, first, rate, duration, bytes));
     let settled = micros() + SETTLING.as_micros() as u64;
     let expected = (duration.as_secs_f64() * f64::from(rate)) as u64;
     let until = Instant::now() + duration + PATIENCE;

@@ -6,7 +6,9 @@
 
 mod contestant;
 mod latency;
+mod plot;
 mod report;
+mod sweep;
 mod throughput;
 
 use std::convert::Infallible;
@@ -21,6 +23,7 @@ use wasmill_anchors::{COMPONENT, Loop, Task};
 
 use self::contestant::Kind;
 use self::report::Report;
+use self::sweep::sweep;
 use super::broker;
 use super::pipeline::Pipeline;
 use crate::config::plan::{Brokers, KafkaPlan, TopicKind, TopicPlan};
@@ -36,7 +39,8 @@ use crate::log::kafka::Cluster;
 Examples:
   wasmill bench --brokers 127.0.0.1:9092
   wasmill bench --brokers 127.0.0.1:9092 --batch 100 --rounds 3 --json
-  wasmill bench --brokers 127.0.0.1:9092 --rates 1000 --events 100000")]
+  wasmill bench --brokers 127.0.0.1:9092 --rates 1000 --events 100000
+  wasmill bench --brokers 127.0.0.1:9092 --plot bench.svg")]
 pub(super) struct Args {
     /// The component that the host runs.
     #[arg(long, default_value = COMPONENT, value_name = "FILE")]
@@ -74,10 +78,19 @@ pub(super) struct Args {
     #[arg(long, default_value = "bench.json", value_name = "FILE")]
     out: PathBuf,
 
+    /// Measures other sizes of batches and payloads as well, one round each (some 10 minutes), and draws them into
+    /// this file, as SVG.
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
+
     /// Prints the report as JSON, on stdout.
     #[arg(long)]
     json: bool,
 }
+
+/// What a contestant does before it is measured, in bytes and in events.
+const WARM_UP_BYTES: usize = 64 * 1024 * 1024;
+const WARM_UP: usize = 5000;
 
 #[derive(Clone, Copy, Debug)]
 enum Rate {
@@ -99,6 +112,7 @@ impl std::str::FromStr for Rate {
 }
 
 /// What all rounds have in common.
+#[derive(Clone)]
 struct Ground {
     cluster: Cluster,
     brokers: String,
@@ -153,6 +167,11 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
             }
         }
     }
+    if let Some(file) = &args.plot {
+        let sweep = sweep(&ground, args.events, args.seconds)?;
+        plot::draw(&sweep, file).map_err(|error| miette!("can't draw {}: {error}", file.display()))?;
+        report.sweep(sweep);
+    }
     ground.bar.finish_and_clear();
     let json = serde_json::to_string_pretty(&report.summary()).into_diagnostic()?;
     fs::write(&args.out, &json)
@@ -177,6 +196,11 @@ fn brokers(pipeline: &Pipeline) -> miette::Result<String> {
 }
 
 impl Ground {
+    /// How many events a contestant does before the first one that counts.
+    fn warm_up(&self) -> u64 {
+        (WARM_UP_BYTES / self.bytes).clamp(100, WARM_UP) as u64
+    }
+
     /// New topics, and what they are for.
     fn task(&self, kind: Kind) -> miette::Result<Task> {
         let name = format!("wasmill-bench-{}", uuid::Uuid::now_v7().simple());

@@ -9,12 +9,14 @@ use serde::Serialize;
 
 use super::contestant::Kind;
 use super::latency::Latency;
+use super::sweep::Sweep;
 use super::throughput::Throughput;
 
 pub(super) struct Report {
     settings: Settings,
     throughput: BTreeMap<Kind, Vec<Throughput>>,
     latency: BTreeMap<u32, BTreeMap<Kind, Vec<Latency>>>,
+    sweep: Option<Sweep>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -44,10 +46,12 @@ impl Spread {
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct Summary {
+pub(super) struct Summary<'a> {
     settings: Settings,
     throughput: Vec<Figure>,
     latency: Vec<AtRate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sweep: Option<&'a Sweep>,
 }
 
 #[derive(Debug, Serialize)]
@@ -87,7 +91,7 @@ impl Figure {
 impl Report {
     pub(super) fn new(batch: u32, payload_bytes: u32, partitions: u32, events: u64, rounds: u32) -> Self {
         let settings = Settings { batch, payload_bytes, partitions, events, rounds };
-        Self { settings, throughput: BTreeMap::new(), latency: BTreeMap::new() }
+        Self { settings, throughput: BTreeMap::new(), latency: BTreeMap::new(), sweep: None }
     }
 
     pub(super) fn throughput(&mut self, kind: Kind, round: Throughput) {
@@ -98,13 +102,17 @@ impl Report {
         self.latency.entry(rate).or_default().entry(kind).or_default().push(round);
     }
 
+    pub(super) fn sweep(&mut self, sweep: Sweep) {
+        self.sweep = Some(sweep);
+    }
+
     /// The host's events a second.
     pub(super) fn peak(&self) -> f64 {
         let of_host = self.throughput.get(&Kind::Host).into_iter().flatten();
         Spread::of(of_host.map(|round| round.events_per_s)).median
     }
 
-    pub(super) fn summary(&self) -> Summary {
+    pub(super) fn summary(&self) -> Summary<'_> {
         let figure = |name, figure: fn(&Throughput) -> f64| Figure::new(name, &self.throughput, figure);
         Summary {
             settings: self.settings.clone(),
@@ -126,13 +134,14 @@ impl Report {
                     ],
                 })
                 .collect(),
+            sweep: self.sweep.as_ref(),
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Summary { settings, throughput, latency } = self.summary();
+        let Summary { settings, throughput, latency, .. } = self.summary();
         let Settings { batch, payload_bytes, partitions, events, rounds } = settings;
         writeln!(
             f,

@@ -3,12 +3,12 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::miette;
+use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 use wasmill_anchors::{Task, details, order};
 
 use super::Ground;
-use super::contestant::{Contestant, Kind, WARM_UP, ends, load, offsets};
+use super::contestant::{Contestant, Kind, ends, load, offsets};
 use crate::cli::broker;
 use crate::event::{Event, TopicPartition};
 
@@ -29,13 +29,15 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
     let topic: [Arc<str>; 1] = [task.output.as_str().into()];
     let refused = |error| broker::refused(&ground.cluster, error);
     let before = offsets.extents(&topic).map_err(refused)?;
-    let processor = contestant.processor_seconds()?;
+    let process = contestant.process();
+    let processor = process.processor_seconds().into_diagnostic()?;
 
-    load(&task, WARM_UP..WARM_UP + events, ground.bytes)?;
-    contestant.until_quiet(ground, &task, WARM_UP + events)?;
+    let warm_up = ground.warm_up();
+    load(&task, warm_up..warm_up + events, ground.bytes)?;
+    contestant.until_quiet(ground, &task, warm_up + events)?;
 
-    let processor = contestant.processor_seconds()? - processor;
-    let peak_memory_mb = contestant.peak_memory()? as f64 / 1e6;
+    let processor = process.processor_seconds().into_diagnostic()? - processor;
+    let peak_memory_mb = process.peak_bytes().into_diagnostic()? as f64 / 1e6;
     let markers_and_all = ends(ground, &mut offsets, &task.output)?;
     let markers_before =
         before.values().map(|extent| u64::try_from(extent.end).unwrap_or_default()).sum::<u64>();

@@ -49,7 +49,8 @@ impl Base {
         config.set("client.id", "wasmill");
         // A broker that went away is tried again soon, without a storm.
         config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
-        config.set("topic.metadata.refresh.interval.ms", "30000");
+        // Who asks for the first time while no broker leads a topic asks again only then.
+        config.set("topic.metadata.refresh.interval.ms", "5000");
         // New metadata of a topic that was missing a moment ago is believed after this long.
         config.set("topic.metadata.propagation.max.ms", "4000");
         for (name, value) in defaults {

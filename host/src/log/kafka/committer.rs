@@ -123,8 +123,9 @@ impl Committer {
         let Some(Client { offsets, producer }) = &mut self.client else {
             return Err(Failed::of("publish")(KafkaError::Canceled));
         };
-        // After a long pause, a new token may be due.
+        // After a long pause, a new token may be due, or its brokers be gone.
         producer.poll(Duration::ZERO);
+        producer.context().voice.reach_again(producer.client());
         match offsets {
             Some(offsets) => transact(producer, offsets, &mut self.patience, commit, membership),
             None => publish_then_commit(producer, commit, membership),

@@ -2,18 +2,19 @@
 
 use std::error::Error;
 use std::fmt::Display;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use rdkafka::client::{ClientContext, OAuthToken};
+use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{BaseConsumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 use tracing::{debug, error, info, warn};
 
-use super::token;
+use super::{native, token};
 
 /// A client's voice, and what its own callbacks need.
 pub struct Context<T = ()> {
@@ -60,9 +61,23 @@ impl ProducerContext for Plain {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
+/// Serves the log lines, errors and tokens of a client that gets no records, before it asks for something.
+pub(super) fn serve(consumer: &BaseConsumer<Plain>) {
+    hear(consumer, Duration::ZERO);
+    consumer.context().voice.reach_again(consumer.client());
+}
+
 /// Serves a client's log lines and errors, up to and after those of a request that failed just now.
 pub(super) fn listen(consumer: &BaseConsumer<Plain>) {
-    while consumer.poll(Duration::from_millis(20)).is_some() {}
+    hear(consumer, Duration::from_millis(20));
+}
+
+fn hear(consumer: &BaseConsumer<Plain>, wait: Duration) {
+    while let Some(told) = consumer.poll(wait) {
+        if let Err(error) = told {
+            consumer.context().voice.heard(&error);
+        }
+    }
 }
 
 /// Whose log lines these are.
@@ -71,11 +86,17 @@ pub(super) struct Voice {
     /// Why brokers turn this client away: a wrong password, a certificate that nobody vouches for. What waits for
     /// them only learns that time has run out.
     turned_away: Mutex<Option<String>>,
+    /// Told by librdkafka, and not dealt with yet.
+    has_lost_all_brokers: AtomicBool,
 }
 
 impl Voice {
     fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), turned_away: Mutex::default() }
+        Self {
+            name: name.into(),
+            turned_away: Mutex::default(),
+            has_lost_all_brokers: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -111,6 +132,7 @@ impl Voice {
             Some(RDKafkaErrorCode::PartitionEOF) => {}
             // Every client has its own, heard late by those that are idle. Who watches the broker says it once.
             Some(RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::BrokerTransportFailure) => {
+                self.heard(error);
                 debug!(target: "wasmill::kafka", client, "{reason}");
             }
             Some(
@@ -127,6 +149,26 @@ impl Voice {
                 *turned_away = Some(reason.to_string());
             }
             _ => warn!(target: "wasmill::kafka", client, "{reason}"),
+        }
+    }
+
+    /// An error that a consumer's poll returned: a producer's come by [`Voice::error`].
+    pub(super) fn heard(&self, error: &KafkaError) {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) {
+            self.has_lost_all_brokers.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Tells a client that has lost all of its brokers those again that it began with: to be called again and again while
+    /// it lives.
+    ///
+    /// librdkafka would do so by itself (KIP-1102), but not when it is a broker's answer that says there are none, as the
+    /// only one of a cluster answers while its controller takes it for gone: then the client would reach nobody any
+    /// more, for ever (librdkafka issue 5301).
+    pub(super) fn reach_again<C: ClientContext>(&self, client: &Client<C>) {
+        if self.has_lost_all_brokers.swap(false, Ordering::Relaxed) {
+            debug!(target: "wasmill::kafka", client = self.name, "looks for brokers anew");
+            native::add_bootstrap_brokers(client);
         }
     }
 

@@ -93,6 +93,23 @@ pub(super) fn set_token<C: ClientContext>(client: &Client<C>, token: &OAuthToken
     }
 }
 
+/// Tells the client those brokers again that it began with. What it knows already it knows once.
+pub(super) fn add_bootstrap_brokers<C: ClientContext>(client: &Client<C>) {
+    let (mut addresses, mut size) = (Vec::<u8>::new(), 0);
+    // SAFETY: the client lives, and its configuration with it. Without a buffer the call tells the size, with its null;
+    // with one it fills so much of it; and the text is copied.
+    unsafe {
+        let (client, name) = (client.native_ptr(), c"bootstrap.servers".as_ptr());
+        let configuration = native::rd_kafka_conf(client);
+        native::rd_kafka_conf_get(configuration, name, ptr::null_mut(), &raw mut size);
+        addresses.resize(size, 0);
+        native::rd_kafka_conf_get(configuration, name, addresses.as_mut_ptr().cast(), &raw mut size);
+        if let Ok(addresses) = CStr::from_bytes_until_nul(&addresses) {
+            native::rd_kafka_brokers_add(client, addresses.as_ptr());
+        }
+    }
+}
+
 pub(super) enum Next {
     Event(Event),
     /// The end of this partition, for now, and its offset.

@@ -9,7 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::TopicPartitionList;
 use rdkafka::consumer::ConsumerGroupMetadata;
@@ -20,9 +20,11 @@ use super::CALL;
 use super::failed::Failed;
 
 /// How long a call may take. It is a few milliseconds as a rule, and nothing else would end it, so the first limit is a
-/// short one; each that is run into doubles the next, up to the time that both of its requests may take.
-const FIRST_LIMIT: Duration = Duration::from_secs(3);
-const LAST_LIMIT: Duration = Duration::from_secs(2 * CALL.as_secs() + 1);
+/// short one: after an outage, one subscriber after another may run into it. Each that is run into doubles the next, up to
+/// the time that both of its requests may take, and a broker that is slow has several times what its last answer took.
+const LEAST: Duration = Duration::from_secs(1);
+const MOST: Duration = Duration::from_secs(2 * CALL.as_secs() + 1);
+const TIMES_THE_LAST: u32 = 4;
 
 /// Of one transactional.id, over its producers.
 #[derive(Clone, Copy, Debug)]
@@ -30,7 +32,7 @@ pub(super) struct Patience(Duration);
 
 impl Default for Patience {
     fn default() -> Self {
-        Self(FIRST_LIMIT)
+        Self(LEAST)
     }
 }
 
@@ -66,16 +68,17 @@ impl OffsetSender {
         group: Arc<ConsumerGroupMetadata>,
         patience: &mut Patience,
     ) -> Result<(), Failed> {
+        let began = Instant::now();
         let sent = self.offsets.as_ref().is_some_and(|sender| sender.send((offsets, group)).is_ok());
         let limit = patience.0;
         match self.answers.recv_timeout(limit) {
             Ok(answer) if sent => {
-                *patience = Patience::default();
+                patience.0 = (TIMES_THE_LAST * began.elapsed()).clamp(LEAST, MOST);
                 answer.map_err(Failed::of("commit offsets"))
             }
             Ok(_) | Err(_) => {
                 self.thread = None;
-                patience.0 = (2 * limit).min(LAST_LIMIT);
+                patience.0 = (2 * limit).min(MOST);
                 Err(Failed::unsure(format!(
                     "could not commit offsets: no coordinator of the group within {limit:?}"
                 )))

@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rdkafka::Offset;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
 use super::client::Base;
 use super::closing::Closing;
-use super::context::Plain;
+use super::context::{self, Plain};
 use super::record::{self, Topics};
 use super::tail::{connected, partitions, unavailable};
 use super::token::Renewal;
@@ -90,8 +89,7 @@ impl Offsets {
     }
 
     fn ready(&mut self) -> Result<&BaseConsumer<Plain>, ConnectError> {
-        // Serves log lines, errors and tokens; there is no group, so no records.
-        drop(self.consumer.poll(Duration::ZERO));
+        context::serve(&self.consumer);
         self.renewal.renew(self.consumer.client()).map_err(|e| ConnectError::Unavailable(e.to_string()))?;
         Ok(&self.consumer)
     }

@@ -52,6 +52,7 @@ impl Publisher {
                     // Wakes on each acknowledgement; the step only bounds how late a stop is seen.
                     while !stop.load(Ordering::Acquire) {
                         producer.poll(Duration::from_millis(50));
+                        producer.context().voice.reach_again(producer.client());
                     }
                 })
                 .map_err(|e| ConnectError::Fatal(format!("can't start a thread: {e}")))?

@@ -258,6 +258,8 @@ impl log::Source for Source {
         if let Some(held) = self.held.take() {
             return Err(held);
         }
+        let voice = &self.consumer.context().voice;
+        voice.reach_again(self.consumer.client());
         let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
         let mut wait = if polled.events.is_empty() { wait } else { Duration::ZERO };
         let mut bytes: usize = polled.events.iter().map(Event::bytes).sum();
@@ -275,6 +277,7 @@ impl log::Source for Source {
                 Some(Err(KafkaError::MessageConsumptionFatal(code))) => return Err(self.ended(code)),
                 // Of several errors the last one counts, told when what came with them is handled.
                 Some(Err(error)) => {
+                    self.consumer.context().voice.heard(&error);
                     if let Some(error) = fate(&error, &self.consumer.context().voice) {
                         self.held = Some(error);
                     }
@@ -338,9 +341,10 @@ impl log::Source for Source {
         // Partitions that are assigned just then are not paused: their events must not keep us here.
         for _ in 0..STALE {
             let Some(stale) = self.consumer.poll(Duration::ZERO) else { break };
-            if let Err(KafkaError::MessageConsumptionFatal(code)) = stale {
-                drop(stale);
-                return Err(self.ended(code));
+            match stale {
+                Err(KafkaError::MessageConsumptionFatal(code)) => return Err(self.ended(code)),
+                Err(error) => self.consumer.context().voice.heard(&error),
+                Ok(_) => {}
             }
         }
         let assignment = self.assignment()?;

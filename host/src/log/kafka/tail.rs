@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -20,6 +20,9 @@ use super::token::Renewal;
 use super::{CALL, ConnectError};
 use crate::event::{Event, Position, TopicPartition};
 use crate::log::LogError;
+
+/// Without an event for so long, it may be that there is no broker to ask for one.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// Where a tail begins.
 #[derive(Clone, Debug)]
@@ -47,6 +50,7 @@ pub struct Tail {
     ends: HashMap<TopicPartition, i64>,
     /// The offset before which all of a partition was polled.
     reached: HashMap<TopicPartition, i64>,
+    quiet_since: Instant,
 }
 
 impl Tail {
@@ -69,7 +73,7 @@ impl Tail {
         let assignment = assignment(&consumer, &behind, start).map_err(unavailable)?;
         consumer.assign(&assignment).map_err(unavailable)?;
         let (topics, ends, reached) = Default::default();
-        Ok(Self { consumer, topics, renewal, followed, behind, ends, reached })
+        Ok(Self { consumer, topics, renewal, followed, behind, ends, reached, quiet_since: Instant::now() })
     }
 
     /// Reads these offsets of these partitions, and nothing else.
@@ -81,7 +85,8 @@ impl Tail {
         let (consumer, renewal) = reader(base, &[("fetch.wait.max.ms", "5")])?;
         let (topics, followed) = (Topics::default(), Vec::new());
         let (behind, ends, reached) = Default::default();
-        let mut tail = Self { consumer, topics, renewal, followed, behind, ends, reached };
+        let mut tail =
+            Self { consumer, topics, renewal, followed, behind, ends, reached, quiet_since: Instant::now() };
         tail.turn_to(ranges)?;
         Ok(tail)
     }
@@ -147,7 +152,25 @@ impl Tail {
                 wait = Duration::ZERO;
             }
         }
+        if events.is_empty() {
+            self.reach_again();
+        } else {
+            self.quiet_since = Instant::now();
+        }
         Ok(events)
+    }
+
+    /// As [`Voice::reach_again`](super::context::Voice::reach_again): nothing tells a consumer that is polled natively that
+    /// all its brokers are gone, so it is seen by the answer to a question for which nobody waits.
+    fn reach_again(&mut self) {
+        if self.quiet_since.elapsed() < QUIET {
+            return;
+        }
+        self.quiet_since = Instant::now();
+        let asked = self.consumer.fetch_metadata(Some("__consumer_offsets"), Duration::from_millis(1));
+        if asked.is_err_and(|error| error.rdkafka_error_code() == Some(Code::BrokerTransportFailure)) {
+            native::add_bootstrap_brokers(self.consumer.client());
+        }
     }
 
     /// Whether the record there is to be read. A partition that was read up to its last offset is paused, while others

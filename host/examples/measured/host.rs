@@ -1,0 +1,102 @@
+//! A host that is measured: `wasmill run` beside this program.
+
+use std::error::Error;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use wasmill::process::Process;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// A directory, and a name that is nobody else's.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    pub(crate) name: String,
+}
+
+impl Folder {
+    pub(crate) fn new(purpose: &str) -> Result<Self, Box<dyn Error>> {
+        let name = format!("wasmill-{purpose}-{}", uuid::Uuid::now_v7().simple());
+        let path = std::env::temp_dir().join(&name);
+        fs::create_dir_all(&path)?;
+        Ok(Self { path, name })
+    }
+
+    /// The same code as `component`, as another version: with a number in a custom section, which nobody reads.
+    pub(crate) fn put(&self, name: &str, component: &Path, number: u32) -> Result<(), Box<dyn Error>> {
+        let mut code = fs::read(component)?;
+        let number = number.to_le_bytes();
+        // Its id, its size, the length of its name, its name.
+        code.extend([0, number.len() as u8 + 1, number.len() as u8]);
+        code.extend(number.map(|byte| b'a' + byte % 16));
+        let whole = self.path.join(format!("{name}.new"));
+        fs::write(&whole, code)?;
+        Ok(fs::rename(whole, self.path.join(name))?)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Killed when it is dropped.
+pub(crate) struct Host {
+    child: Child,
+    port: u16,
+}
+
+impl Host {
+    /// Of this pipeline, which is to name neither brokers nor a listener. Returns when it is ready.
+    pub(crate) fn start(folder: &Folder, pipeline: &str, brokers: &str) -> Result<Self, Box<dyn Error>> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let config = folder.path.join("pipeline.toml");
+        fs::write(&config, format!("http = {{ listen = \"127.0.0.1:{port}\" }}\n{pipeline}"))?;
+        let log = folder.path.join("log");
+        let child = Command::new(std::env::current_exe()?.with_file_name("../wasmill"))
+            .args(["run", "--config"])
+            .arg(config)
+            .args(["--brokers", brokers, "--instance", "measured"])
+            .env("WASMILL_STATE", folder.path.join("state"))
+            .stdout(Stdio::null())
+            .stderr(File::create(&log)?)
+            .spawn()?;
+        let mut host = Self { child, port };
+        let started = Instant::now();
+        while host.get("/readyz").is_err() {
+            if started.elapsed() > PATIENCE || host.child.try_wait()?.is_some() {
+                return Err(fs::read_to_string(log)?.into());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(host)
+    }
+
+    pub(crate) fn process(&self) -> Process {
+        Process::new(self.child.id())
+    }
+
+    /// What it answers with 200.
+    pub(crate) fn get(&self, path: &str) -> Result<String, Box<dyn Error>> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        if head.starts_with("HTTP/1.1 200") { Ok(body.into()) } else { Err(head.into()) }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
