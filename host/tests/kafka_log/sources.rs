@@ -94,7 +94,7 @@ fn a_member_that_closes_hands_over_at_once() {
     let started = Instant::now();
     let (_committer, mut next) = t.shard(&t.cluster("b"), 0);
     poll_until(&mut next, 1);
-    // Well below the session timeout of 10 s.
+    // Below the session timeout of 6 s.
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
 }
 

@@ -63,3 +63,29 @@ fn panel(
     chart.configure_series_labels().position(place).background_style(WHITE).border_style(BLACK).draw()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_contestant_has_its_line_in_each_of_the_four_panels() {
+        let point = |size: u32| {
+            let figures = Figures { events_per_s: f64::from(size) * 100.0, p99_ms: 5.0 + f64::from(size) };
+            let of_all = COLORS.map(|(kind, _)| (kind.as_str(), figures));
+            Point { size, rate: 1000, figures: of_all.into() }
+        };
+        let sweep = Sweep { batch: [10, 100].map(point).into(), payload: [313, 1000].map(point).into() };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("bench.svg");
+        draw(&sweep, &file).unwrap();
+        let svg = std::fs::read_to_string(&file).unwrap();
+        assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"), "{svg}");
+        for (kind, RGBColor(red, green, blue)) in COLORS {
+            assert_eq!(svg.matches(&format!("\n{}\n", kind.as_str())).count(), 4, "{svg}");
+            let color = format!("#{red:02X}{green:02X}{blue:02X}");
+            let lines = svg.lines().filter(|line| line.starts_with("<polyline") && line.contains(&color));
+            assert_eq!(lines.count(), 8, "a line and its entry in the legend: {svg}");
+        }
+    }
+}

@@ -79,8 +79,8 @@ impl Base {
                 // Apache Kafka answers as soon as there is a record; the embedded broker only when this is over.
                 ("fetch.wait.max.ms", if self.embedded { "10" } else { "100" }),
                 // How long a killed member blocks its partitions.
-                ("session.timeout.ms", "10000"),
-                ("heartbeat.interval.ms", "2000"),
+                ("session.timeout.ms", "6000"),
+                ("heartbeat.interval.ms", "1500"),
             ],
             &[
                 ("auto.offset.reset", "earliest"),
