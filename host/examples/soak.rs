@@ -8,7 +8,6 @@
 #[path = "measured/host.rs"]
 mod host;
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::path::Path;
 use std::thread;
@@ -16,7 +15,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use host::{Folder, Host};
 use serde_json::Value;
-use wasmill::config::plan::{Brokers, KafkaPlan};
 use wasmill::event::Record;
 use wasmill::log::Publish as _;
 use wasmill::log::kafka::{Cluster, Start};
@@ -65,10 +63,11 @@ fn main() -> Result<()> {
         move || pace(&brokers, &input, 0, rate, duration, BYTES).map_err(|error| error.to_string())
     });
     let broken = thread::spawn({
-        let cluster = cluster(brokers)?;
+        let cluster = Cluster::attach(brokers, false);
         move || publish_broken(&cluster, &input, duration).map_err(|error| error.to_string())
     });
-    let (samples, swaps) = observe(&host, &folder, component.as_ref(), &cluster(brokers)?, duration)?;
+    let (samples, swaps) =
+        observe(&host, &folder, component.as_ref(), &Cluster::attach(brokers, false), duration)?;
     load.join().map_err(|_| "the load has broken down")??;
     let broken = broken.join().map_err(|_| "who publishes broken events has broken down")??;
     let placed = (duration.as_secs_f64() * f64::from(rate)) as u64;
@@ -84,15 +83,6 @@ fn pipeline(run: &str) -> String {
         "name = \"{run}\"\nkafka = {{ brokers = \"embedded\", partitions = 1 }}\n\
          [handlers.soak]\ncomponent = \"soak.wasm\"\nsubscribe = [\"{run}-in\"]\npublish = [\"{run}-out\"]\n"
     )
-}
-
-fn cluster(brokers: &str) -> Result<Cluster> {
-    let plan = KafkaPlan {
-        brokers: Brokers::Addresses(brokers.into()),
-        properties: BTreeMap::new(),
-        instance: "soak".into(),
-    };
-    Ok(Cluster::connect(&plan, "soak")?)
 }
 
 /// One a second; how many.

@@ -9,22 +9,26 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
 use wasmill::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// A directory, and a name that is nobody else's.
+/// Removed when it is dropped.
 pub(crate) struct Folder {
-    pub(crate) path: PathBuf,
+    directory: TempDir,
+    /// That nobody else has.
     pub(crate) name: String,
 }
 
 impl Folder {
     pub(crate) fn new(purpose: &str) -> Result<Self, Box<dyn Error>> {
         let name = format!("wasmill-{purpose}-{}", uuid::Uuid::now_v7().simple());
-        let path = std::env::temp_dir().join(&name);
-        fs::create_dir_all(&path)?;
-        Ok(Self { path, name })
+        Ok(Self { directory: tempfile::tempdir()?, name })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
     }
 
     /// The same code as `component`, as another version: with a number in a custom section, which nobody reads.
@@ -34,15 +38,9 @@ impl Folder {
         // Its id, its size, the length of its name, its name.
         code.extend([0, number.len() as u8 + 1, number.len() as u8]);
         code.extend(number.map(|byte| b'a' + byte % 16));
-        let whole = self.path.join(format!("{name}.new"));
+        let whole = self.path(&format!("{name}.new"));
         fs::write(&whole, code)?;
-        Ok(fs::rename(whole, self.path.join(name))?)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.path);
+        Ok(fs::rename(whole, self.path(name))?)
     }
 }
 
@@ -56,14 +54,14 @@ impl Host {
     /// Of this pipeline, which is to name neither brokers nor a listener. Returns when it is ready.
     pub(crate) fn start(folder: &Folder, pipeline: &str, brokers: &str) -> Result<Self, Box<dyn Error>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let config = folder.path.join("pipeline.toml");
+        let config = folder.path("pipeline.toml");
         fs::write(&config, format!("http = {{ listen = \"127.0.0.1:{port}\" }}\n{pipeline}"))?;
-        let log = folder.path.join("log");
+        let log = folder.path("log");
         let child = Command::new(std::env::current_exe()?.with_file_name("../wasmill"))
             .args(["run", "--config"])
             .arg(config)
             .args(["--brokers", brokers, "--instance", "measured"])
-            .env("WASMILL_STATE", folder.path.join("state"))
+            .env("WASMILL_STATE", folder.path("state"))
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;

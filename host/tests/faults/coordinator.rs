@@ -1,33 +1,20 @@
 //! The group's coordinator can't be found in the midst of a transaction.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::{Duration, Instant};
 
-use wasmill::config::plan::{TopicKind, TopicPlan};
 use wasmill::log::kafka::Membership;
 use wasmill::log::{Commit, Committer as _, Progress, Source as _};
 
-use crate::common::kafka::{Broker, free_port};
-use crate::common::orders::{cluster, publish};
 use crate::common::wait_for;
-use crate::mill::listeners;
-use crate::proxy::{FIND_COORDINATOR, Proxy, Weather};
+use crate::proxied::Proxied;
+use crate::proxy::{FIND_COORDINATOR, Weather};
 
 /// librdkafka would wait for ever (its issue 5456).
 #[test]
 fn a_commit_is_refused_in_time_when_nobody_says_where_the_groups_coordinator_is() {
-    let folder = tempfile::tempdir().unwrap();
-    let (port, behind) = (free_port(), free_port());
-    let proxy = Proxy::to(behind);
-    let properties = folder.path().join("properties");
-    fs::write(&properties, listeners(port, behind, &proxy)).unwrap();
-    let kafka = Broker::start_with_properties(&folder.path().join("data"), port, &properties);
-    let topic = TopicPlan { name: "in".into(), partitions: 1, replication: 1, kind: TopicKind::Events };
-    cluster(&kafka.address).ensure_topics(&[topic]).unwrap();
-    publish(&kafka.address, "in", [("k".into(), "1".into())]);
-
-    let behind = cluster(&format!("127.0.0.1:{}", proxy.port));
+    let kafka = Proxied::start(1);
+    let (proxy, behind) = (&kafka.proxy, &kafka.cluster);
     let mut committer = behind.committer("h", 0).unwrap();
     let mut source = behind.source("g", "h", 0, &["in".into()]).unwrap();
     let mut commit = Commit::default();

@@ -18,6 +18,7 @@ mod ledger;
 mod mill;
 mod nobody;
 mod preload;
+mod proxied;
 mod proxy;
 
 use std::collections::BTreeMap;
@@ -27,8 +28,7 @@ use faults::{Episode, FAULTS};
 use ledger::Faults;
 use mill::Mill;
 
-/// Orders a second. What piles up during a fault is to be worked off soon after it, for the recovery is measured by it;
-/// the mail sink, which commits each e-mail alone, sends about 40 a second.
+/// Orders a second. What piles up during a fault is to be worked off soon after it, for the recovery is measured by it.
 const LOAD: u64 = 20;
 /// For the pipeline to flow again, and for a host to leave.
 const MOST: Duration = Duration::from_secs(15);
