@@ -10,26 +10,32 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use wasmill::guest::CodeCache;
 use work::{Guest, Turns};
 
 /// More than this much above what was noted fails.
 const MOST: f64 = 1.05;
 
 /// Names, how many units of work the shorter run has, and what a unit is.
-const WORK: [(&str, u64, &str); 5] = [
+const WORK: [(&str, u64, &str); 6] = [
     ("guest call of 1000 events", 2000, "event"),
     ("guest call of 100 events", 2000, "event"),
     ("guest call of 1 event", 100, "event"),
+    ("the same natively", 2000, "event"),
     ("turn of a shard", 4000, "event"),
     ("offsets beyond", 200, "reading"),
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
-    if let [name, units] = arguments.as_slice() {
-        run(name, units.parse().expect("a number"));
+    if let [name, units, code] = arguments.as_slice() {
+        let code = CodeCache::open(Path::new(code)).expect("a folder for compiled code");
+        run(name, units.parse().expect("a number"), &code);
         return ExitCode::SUCCESS;
     }
+    // The processor that valgrind shows is another one, so the code that runs there is compiled there: once.
+    let code = tempfile::tempdir().expect("a temporary folder");
+    collected(WORK[0].0, 0, code.path());
     let noted_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.json");
     let noted: BTreeMap<String, u64> = std::fs::read(&noted_in)
         .ok()
@@ -38,7 +44,7 @@ fn main() -> ExitCode {
     let now: BTreeMap<String, u64> = WORK
         .iter()
         .map(|(name, units, _)| {
-            let more = collected(name, 2 * units) - collected(name, *units);
+            let more = collected(name, 2 * units, code.path()) - collected(name, *units, code.path());
             ((*name).to_string(), more / units)
         })
         .collect();
@@ -70,17 +76,21 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn run(name: &str, units: u64) {
+fn run(name: &str, units: u64, code: &CodeCache) {
     let component: PathBuf =
         Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(wasmill_anchors::COMPONENT);
     let guest = |events: u64| {
-        let mut guest = Guest::new(&component);
+        let mut guest = Guest::new(&component, code);
         (0..units / events).for_each(|_| drop(guest.call(events as usize)));
     };
     match name {
         "guest call of 1000 events" => guest(1000),
         "guest call of 100 events" => guest(100),
         "guest call of 1 event" => guest(1),
+        "the same natively" => {
+            let orders = work::orders(1000);
+            (0..units / 1000).for_each(|_| work::natively(&orders));
+        }
         "turn of a shard" => {
             let mut turns = Turns::new();
             (0..units / 1000).for_each(|_| turns.take(1000));
@@ -94,12 +104,13 @@ fn run(name: &str, units: u64) {
 }
 
 /// By this program once more, under valgrind.
-fn collected(name: &str, units: u64) -> u64 {
+fn collected(name: &str, units: u64, code: &Path) -> u64 {
     let program = std::env::current_exe().expect("this program");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
         .arg(program)
         .args([name, &units.to_string()])
+        .arg(code)
         .output()
         .expect("valgrind runs (Debian: apt install valgrind)");
     let said = String::from_utf8_lossy(&output.stderr);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use divan::Bencher;
 use divan::counter::ItemsCount;
+use wasmill::guest::CodeCache;
 use work::{Guest, Turns};
 
 fn main() {
@@ -15,7 +16,7 @@ fn main() {
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn guest_call(bencher: Bencher<'_, '_>, events: usize) {
     let component = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(wasmill_anchors::COMPONENT);
-    let mut guest = Guest::new(&component);
+    let mut guest = Guest::new(&component, &CodeCache::none());
     bencher.counter(ItemsCount::new(events)).bench_local(|| guest.call(events));
 }
 
@@ -25,6 +26,13 @@ fn turn(bencher: Bencher<'_, '_>, events: u64) {
         turns.take(events);
         turns
     });
+}
+
+/// The same work as the guest's.
+#[divan::bench]
+fn natively(bencher: Bencher<'_, '_>) {
+    let orders = work::orders(1000);
+    bencher.counter(ItemsCount::new(orders.len())).bench_local(|| work::natively(&orders));
 }
 
 #[divan::bench]

@@ -14,8 +14,10 @@ impl Event {
     /// with the path of the fault: ``items[2].quantity: invalid type: string "two", expected u64 at …``.
     pub fn json<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Failure> {
         let payload = self.bytes()?;
-        // Keeping the path costs time for each value, so it is only looked for once there is a fault.
-        serde_json::from_slice(payload).or_else(|_| with_path(payload))
+        // To check the encoding once costs less than to check it for each string; and keeping the path costs time for each
+        // value, so it is only looked for once there is a fault.
+        let decoded = str::from_utf8(payload).ok().and_then(|text| serde_json::from_str(text).ok());
+        decoded.map_or_else(|| with_path(payload), Ok)
     }
 
     /// The payload as it came.

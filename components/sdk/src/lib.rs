@@ -50,6 +50,8 @@
 mod env;
 mod event;
 mod failure;
+#[cfg(all(feature = "allocator", target_family = "wasm", not(target_feature = "atomics")))]
+mod memory;
 mod output;
 pub mod testing;
 

@@ -20,7 +20,7 @@ pub(crate) struct Guest {
 
 impl Guest {
     /// Of a component that `just components` has built.
-    pub(crate) fn new(component: &Path) -> Self {
+    pub(crate) fn new(component: &Path, code: &CodeCache) -> Self {
         let plan = HandlerPlan {
             name: "guest".into(),
             group: "guest".into(),
@@ -38,8 +38,7 @@ impl Guest {
         };
         let engine = Engine::new(EngineLimits { instances: 1 }).expect("an engine");
         let file = ComponentFile::read(component).expect("a component: run `just components`");
-        let (version, _compiled) =
-            Version::compile(&engine, &file, &plan, &CodeCache::none()).expect("a version");
+        let (version, _compiled) = Version::compile(&engine, &file, &plan, code).expect("a version");
         let handler = ComponentHandler::new(version, &plan).expect("a handler");
         Self { handler, events: (0..1000).map(event).collect() }
     }
@@ -51,6 +50,18 @@ impl Guest {
         assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         outcomes
     }
+}
+
+/// What the component does to orders, in a native loop.
+pub(crate) fn natively(orders: &[String]) {
+    for order in orders {
+        std::hint::black_box(wasmill_anchors::details(order.as_bytes()).expect("an order"));
+    }
+}
+
+/// Different ones.
+pub(crate) fn orders(count: u64) -> Vec<String> {
+    (0..count).map(|number| wasmill_anchors::order(number, 1_790_000_000_000_000, 313).1).collect()
 }
 
 fn event(number: i64) -> Event {

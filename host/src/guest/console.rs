@@ -1,4 +1,4 @@
-//! A guest's stdout and stderr: kept while the call runs, logged line by line when its result counts.
+//! A guest's stdout and stderr: kept while a call runs, logged line by line when its result counts.
 //!
 //! The lines of a call that is repeated for its halves are thrown away, because the halves print them again:
 //! the log shows each event's lines once. All is bounded: a line's length, the lines of a call, and the end
@@ -29,7 +29,7 @@ pub(super) enum Stream {
     Stderr,
 }
 
-/// Shared by the call's store, which writes, and the handler, which reads when the call has ended.
+/// Shared by the guest's store, which writes, and the handler, which reads when the call has ended.
 #[derive(Clone, Default)]
 pub(super) struct Console(Arc<Mutex<Printed>>);
 
@@ -47,9 +47,9 @@ impl Console {
         GuestStream { console: self.clone(), stream }
     }
 
-    /// Logs what the call printed; `trace` is the id of the one trace that it handled.
+    /// Logs what the call printed, and is empty for the next one; `trace` is the id of the one trace that it handled.
     pub(super) fn log(&self, handler: &str, digest: &str, trace: Option<&str>) {
-        let mut printed = self.lock();
+        let mut printed = mem::take(&mut *self.lock());
         printed.close_line(Stream::Stdout);
         printed.close_line(Stream::Stderr);
         let digest = digest.get(..12).unwrap_or(digest);

@@ -63,6 +63,10 @@ impl MemoryCap {
         self.refused
     }
 
+    pub(super) fn forget_refusals(&mut self) {
+        self.refused = None;
+    }
+
     fn grow(&mut self, more: usize, beyond: Option<Refused>) -> bool {
         let used = self.used.saturating_add(more);
         let refused = beyond.or((used > self.cap).then_some(Refused::Cap));

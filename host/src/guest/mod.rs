@@ -1,7 +1,7 @@
 //! Guests: wasmtime behind a narrow wrapper. The only room that names it.
 //!
 //! An [`Engine`] compiles and pools, a [`Version`] is one compiled and linked component, and a
-//! [`ComponentHandler`] runs batches through a version: each call in a fresh instance, under a deadline and
+//! [`ComponentHandler`] runs batches through a version: each in a fresh instance, under a deadline and
 //! a memory cap, with no files, no network and no environment but its own.
 
 mod clock;

@@ -1,4 +1,4 @@
-//! One call's store: the guest's whole world, made for the call and dropped with it.
+//! A guest's store: its whole world, made for a batch and dropped with it.
 
 use std::time::Instant;
 
@@ -27,7 +27,6 @@ impl WasiView for State {
     }
 }
 
-/// A store whose deadline starts now.
 pub(super) fn new(version: &Version, plan: &HandlerPlan) -> Store<State> {
     let console = Console::default();
     // Nothing is inherited: no arguments, an empty stdin, and only the environment of pipeline.toml.
@@ -45,13 +44,19 @@ pub(super) fn new(version: &Version, plan: &HandlerPlan) -> Store<State> {
         wasi: wasi.build(),
         resources,
         memory: MemoryCap::new(plan.limits.memory),
-        deadline: Instant::now() + plan.limits.time,
+        deadline: Instant::now(),
         console,
     };
     let mut store = Store::new(&version.engine().wasmtime, state);
     store.limiter(|state| &mut state.memory);
-    store.set_epoch_deadline(clock::ticks(plan.limits.time));
-    store.set_hostcall_fuel(limits::copied_bytes(plan.limits.memory));
     store.set_max_component_handles(limits::HANDLES);
     store
+}
+
+/// What each call is granted anew; its deadline starts now.
+pub(super) fn begin_call(store: &mut Store<State>, plan: &HandlerPlan) {
+    store.data_mut().deadline = Instant::now() + plan.limits.time;
+    store.data_mut().memory.forget_refusals();
+    store.set_epoch_deadline(clock::ticks(plan.limits.time));
+    store.set_hostcall_fuel(limits::copied_bytes(plan.limits.memory));
 }

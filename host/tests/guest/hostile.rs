@@ -116,6 +116,18 @@ fn a_component_that_traps_on_its_third_event_handles_all_of_them() {
     assert!(handler.usage().calls <= 2 * payloads.len() as u64, "{:?}", handler.usage());
 }
 
+/// Each fills a call, and the calls of a batch share an instance.
+#[test]
+fn no_event_answers_for_what_the_calls_before_it_left_in_the_instance() {
+    let mut handler = handler("third-time");
+    let large: Vec<String> = (0..7).map(|number| number.to_string().repeat(100_000)).collect();
+    let payloads: Vec<&str> = large.iter().map(String::as_str).collect();
+    let outcomes = handle(&mut handler, &payloads);
+    assert_eq!(outcomes.iter().flat_map(texts).collect::<Vec<_>>(), payloads);
+    // The third, the fifth and the seventh ran once more.
+    assert_eq!(handler.usage().calls, 10);
+}
+
 #[test]
 fn a_storm_of_traps_leaves_the_pool_as_it_was() {
     let mut storm = handler("fate");

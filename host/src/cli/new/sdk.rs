@@ -5,11 +5,12 @@ use std::path::PathBuf;
 /// How the SDK of Wasmill's own workspace names the contract, and how one that stands alone does.
 const WIT: [&str; 2] = ["path: \"../../wit\"", "path: \"wit\""];
 
-const SOURCES: [(&str, &str); 7] = [
+const SOURCES: [(&str, &str); 8] = [
     ("src/env.rs", include_str!("../../../../components/sdk/src/env.rs")),
     ("src/event.rs", include_str!("../../../../components/sdk/src/event.rs")),
     ("src/failure.rs", include_str!("../../../../components/sdk/src/failure.rs")),
     ("src/lib.rs", include_str!("../../../../components/sdk/src/lib.rs")),
+    ("src/memory.rs", include_str!("../../../../components/sdk/src/memory.rs")),
     ("src/output.rs", include_str!("../../../../components/sdk/src/output.rs")),
     ("src/testing.rs", include_str!("../../../../components/sdk/src/testing.rs")),
     ("src/testing/golden.rs", include_str!("../../../../components/sdk/src/testing/golden.rs")),
@@ -33,7 +34,7 @@ pub(super) fn files() -> Vec<(&'static str, String)> {
 
 /// What the workspace says for all its packages, said for this one; its dependencies as they are.
 fn manifest() -> String {
-    const HEAD: &str = "[dependencies]";
+    const HEAD: &str = "[features]";
     let inherited = include_str!("../../../../components/sdk/Cargo.toml");
     let dependencies = inherited.split_once(HEAD).map_or("", |(_, dependencies)| dependencies);
     include_str!("templates/sdk.toml.txt")
