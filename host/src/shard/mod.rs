@@ -37,7 +37,7 @@ use decide::Decision;
 use window::{Flow, Slot, Window};
 
 /// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
-const POLL_WAIT: Duration = Duration::from_millis(100);
+const POLL_WAIT: Duration = Duration::from_millis(200);
 /// Between two attempts at a broker that refuses; doubles from the first to the second.
 const REFUSED_MIN: Duration = Duration::from_millis(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);

@@ -77,7 +77,7 @@ impl Base {
                 // 100,000 by default, which costs 80-90 MB a consumer and is no faster.
                 ("queued.min.messages", "20000"),
                 // Apache Kafka answers as soon as there is a record; the embedded broker only when this is over.
-                ("fetch.wait.max.ms", if self.embedded { "10" } else { "100" }),
+                ("fetch.wait.max.ms", if self.embedded { "10" } else { "500" }),
                 // How long a killed member blocks its partitions.
                 ("session.timeout.ms", "6000"),
                 ("heartbeat.interval.ms", "1500"),
