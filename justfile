@@ -90,7 +90,8 @@ on-kafka +command:
     port=$((RANDOM % 20000 + 20000))
     # It ends with its standard input, and that with this script.
     coproc broker { kafka/start --port "$port" --temporary ${KAFKA_OPTIONS:-}; }
-    while read -r line <&"${broker[0]}"; do [[ $line != ready* ]] || break; done
+    line=
+    while [[ $line != ready* ]]; do read -r line <&"${broker[0]}" || { echo "Kafka has not started" >&2; exit 1; }; done
     BROKERS=127.0.0.1:$port
     {{ command }}
 

@@ -24,8 +24,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// Of each [`EVERY`], latency is measured for so long: to read everything would cost more than the host.
 const LISTEN: Duration = Duration::from_secs(2);
 const SWAP_AFTER: Duration = Duration::from_secs(30);
-/// Not counted: the first batches, the allocator's arenas, the first swaps.
-const WARM_UP: Duration = Duration::from_secs(120);
+/// Not counted: until as many versions have come and gone as are kept, and the allocator has its arenas, memory grows.
+const WARM_UP: Duration = Duration::from_secs(600);
 const BYTES: usize = 313;
 /// A flat line's, in bytes: it is to hold for days.
 const MOST_GROWTH_IN_TEN_MINUTES: f64 = 1e6;

@@ -15,13 +15,19 @@ impl Process {
         Self(Path::new("/proc").join(id.to_string()))
     }
 
-    /// User and system, of all its threads so far, in seconds.
+    /// User and system, of all its threads so far, in seconds; in steps of 10 ms.
     pub fn processor_seconds(&self) -> io::Result<f64> {
         let stat = self.read("stat")?;
         // After the name, which may hold anything, and its parenthesis: utime and stime are the 12th and 13th.
         let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
-        let ticks = fields.skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
-        Ok(ticks.sum::<f64>() / TICKS)
+        let ticks: Vec<f64> = fields.skip(11).take(2).filter_map(|field| field.parse().ok()).collect();
+        match ticks.as_slice() {
+            [user, system] => Ok((user + system) / TICKS),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("{}/stat tells no times", self.0.display()),
+            )),
+        }
     }
 
     /// What it has in memory, in bytes.
@@ -34,6 +40,7 @@ impl Process {
         Ok(self.status("VmHWM:")? * 1024)
     }
 
+    /// How many it has.
     pub fn threads(&self) -> io::Result<u64> {
         self.status("Threads:")
     }

@@ -17,6 +17,11 @@ wasmill_sdk::handler!(handle);
 /// The greatest integer that every JSON reader takes for the same number (RFC 8259, section 6).
 const GREATEST_CENTS: u64 = (1 << 53) - 1;
 
+/// A text that is not copied: serde borrows a `Cow` only where it is a field by itself, not within an `Option`.
+#[derive(Deserialize, Serialize)]
+#[serde(transparent)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
 /// The fields are listed, not kept as a map: serde loses the JSON path of a fault in flattened fields.
 #[derive(Deserialize)]
 struct Order<'a> {
@@ -33,7 +38,7 @@ struct Order<'a> {
     #[serde(borrow)]
     payment: Option<&'a RawValue>,
     #[serde(borrow)]
-    language: Option<Cow<'a, str>>,
+    language: Option<Text<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -41,9 +46,9 @@ struct Customer<'a> {
     #[serde(borrow)]
     id: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    email: Option<Cow<'a, str>>,
+    email: Option<Text<'a>>,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -51,7 +56,7 @@ struct Item<'a> {
     #[serde(borrow)]
     sku: Cow<'a, str>,
     #[serde(borrow, skip_serializing_if = "Option::is_none")]
-    name: Option<Cow<'a, str>>,
+    name: Option<Text<'a>>,
     #[serde(deserialize_with = "whole::number")]
     quantity: u64,
     #[serde(deserialize_with = "whole::number")]
@@ -106,7 +111,7 @@ fn handle(event: Event) -> Outcome {
         total: money::format(total_cents, &order.currency),
         placed_at_us: order.placed_at_us,
         payment: order.payment,
-        language: order.language.as_deref(),
+        language: order.language.as_ref().map(|Text(text)| &**text),
     };
     let output = Output::json(&event, &details)?;
     // A record without a key would lose its order among the updates of the same order from here on.

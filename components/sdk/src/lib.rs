@@ -42,7 +42,8 @@
 //! - **Order.** [`Output::json`] keeps the event's key, and so the order of the events of one key.
 //! - **Failures.** [`Failure::retry`] is for what may work later, [`Failure::reject`] for what never will:
 //!   that event becomes a dead letter. A decode error is a `reject` that names the JSON path.
-//! - **Memory.** Each batch runs in a fresh instance: a `static` holds for one batch, no longer.
+//! - **Memory.** Each batch runs in a fresh instance: a `static` holds for one batch, no longer. The SDK brings the
+//!   allocator; a handler with one of its own takes it with `default-features = false`.
 //! - **Configuration** is the environment, which pipeline.toml sets: see [`Env`].
 //! - **Output to people.** stdout and stderr become log lines of the host. A panic's message goes there
 //!   too, and makes the event a dead letter.

@@ -1,5 +1,5 @@
 //! The guest's allocator. A handler's instance lives for one batch and has one thread, so what counts is how fast small
-//! blocks come and go: a fifth of the time in a handler that reads and writes JSON is spent here.
+//! blocks come and go.
 
 use talc::wasm::{WasmDynamicTalc, new_wasm_dynamic_allocator};
 

@@ -1,5 +1,7 @@
+//! The loop that commits while it polls and transforms on.
+
 use std::convert::Infallible;
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rdkafka::producer::BaseProducer;
@@ -11,18 +13,30 @@ use crate::{Ended, Task};
 const PRODUCERS: u32 = 2;
 
 /// What is committed next; what is polled meanwhile is added to it, as far as it fits.
+#[derive(Default)]
 struct Open {
-    batch: Mutex<Option<Batch>>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    batch: Option<Batch>,
+    /// One of the two sides has ended.
+    is_over: bool,
 }
 
 /// Each commit is answered before the next one's first record is sent.
 pub(crate) fn run(task: &Task) -> Result<Infallible, Ended> {
     let producers = (0..PRODUCERS).map(|number| producer(task, number)).collect::<Result<Vec<_>, _>>()?;
     let consumer = consumer(task)?;
-    let open = Open { batch: Mutex::new(None), changed: Condvar::new() };
+    let open = Open::default();
     thread::scope(|scope| {
-        let committing = scope.spawn(|| commit_all(&producers, task, &open));
+        let committing = scope.spawn(|| {
+            let _however_it_ends = Over(&open);
+            commit_all(&producers, task, &open)
+        });
+        let _however_it_ends = Over(&open);
         while !committing.is_finished() {
             if let Some(batch) = poll(&consumer, task)? {
                 open.add(batch, task.batch)?;
@@ -36,26 +50,42 @@ pub(crate) fn run(task: &Task) -> Result<Infallible, Ended> {
     })
 }
 
+/// Tells the other side that this one has ended.
+struct Over<'a>(&'a Open);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.lock().is_over = true;
+        self.0.changed.notify_all();
+    }
+}
+
 impl Open {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for room. Once all is over the batch is dropped.
     fn add(&self, batch: Batch, most: usize) -> Result<(), Ended> {
-        let lock = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_full = |open: &mut Option<Batch>| {
-            open.as_ref().is_some_and(|open| open.outputs.len() + batch.outputs.len() > most)
+        let is_full = |state: &mut State| {
+            let open = state.batch.as_ref().filter(|_| !state.is_over);
+            open.is_some_and(|open| open.outputs.len() + batch.outputs.len() > most)
         };
-        let mut open = self.changed.wait_while(lock, is_full).unwrap_or_else(PoisonError::into_inner);
-        match &mut *open {
+        let mut state = self.changed.wait_while(self.lock(), is_full).unwrap_or_else(PoisonError::into_inner);
+        match &mut state.batch {
             Some(open) => open.add(batch)?,
-            None => *open = Some(batch),
+            None => state.batch = Some(batch),
         }
         self.changed.notify_all();
         Ok(())
     }
 
-    fn take(&self) -> Batch {
-        let lock = self.batch.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open =
-            self.changed.wait_while(lock, |open| open.is_none()).unwrap_or_else(PoisonError::into_inner);
-        let Some(batch) = open.take() else { unreachable!("it was waited for") };
+    /// None once all is over.
+    fn take(&self) -> Option<Batch> {
+        let is_empty = |state: &mut State| state.batch.is_none() && !state.is_over;
+        let mut state =
+            self.changed.wait_while(self.lock(), is_empty).unwrap_or_else(PoisonError::into_inner);
+        let batch = state.batch.take();
         self.changed.notify_all();
         batch
     }
@@ -63,7 +93,8 @@ impl Open {
 
 fn commit_all(producers: &[BaseProducer], task: &Task, open: &Open) -> Result<Infallible, Ended> {
     for producer in producers.iter().cycle() {
-        commit(producer, task, &open.take())?;
+        let Some(batch) = open.take() else { break };
+        commit(producer, task, &batch)?;
     }
     Err(Ended::Stalled)
 }

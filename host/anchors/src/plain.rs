@@ -1,3 +1,5 @@
+//! The loop that does one thing after the other: its batch is its transaction.
+
 use std::convert::Infallible;
 
 use crate::clients::{commit, consumer, poll, producer};

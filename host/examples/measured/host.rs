@@ -13,6 +13,8 @@ use tempfile::TempDir;
 use wasmill::process::Process;
 
 const PATIENCE: Duration = Duration::from_secs(300);
+/// For an answer of the host.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// Removed when it is dropped.
 pub(crate) struct Folder {
@@ -34,10 +36,10 @@ impl Folder {
     /// The same code as `component`, as another version: with a number in a custom section, which nobody reads.
     pub(crate) fn put(&self, name: &str, component: &Path, number: u32) -> Result<(), Box<dyn Error>> {
         let mut code = fs::read(component)?;
-        let number = number.to_le_bytes();
+        let number = format!("{number:08x}");
         // Its id, its size, the length of its name, its name.
         code.extend([0, number.len() as u8 + 1, number.len() as u8]);
-        code.extend(number.map(|byte| b'a' + byte % 16));
+        code.extend(number.into_bytes());
         let whole = self.path(&format!("{name}.new"));
         fs::write(&whole, code)?;
         Ok(fs::rename(whole, self.path(name))?)
@@ -83,6 +85,7 @@ impl Host {
     /// What it answers with 200.
     pub(crate) fn get(&self, path: &str) -> Result<String, Box<dyn Error>> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(ANSWER))?;
         write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;

@@ -15,7 +15,8 @@ use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Out
 
 /// How many failed groups of one batch are halved; after that its events run alone. One guilty event in a
 /// batch of 1000 takes ten, so this changes nothing for a few of them. Where most events are guilty, it
-/// saves half of the calls: a batch of n takes at most n + 32 + log2(n) calls, each of at most the deadline.
+/// saves half of the calls: a batch of n takes at most n + 32 + log2(n) calls, and one more for each [`CALL_BYTES`] of it,
+/// each of at most the deadline.
 const HALVED_GROUPS: u32 = 32;
 
 /// Bytes of the events of one call, but for a larger one. What it allocates is free for the next one, so that an instance's

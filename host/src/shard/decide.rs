@@ -3,9 +3,10 @@
 //! Pure: no I/O, no clock, and the only randomness is the caller's.
 
 use std::collections::HashSet;
+use std::fmt::Write as _;
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use rand::Rng;
 
 use super::dead_letter::{Attempts, dead_letter};
@@ -17,6 +18,10 @@ use crate::event::{
     Event, Failure, FailureKind, Header, Now, Outcome, Output, Position, Record, destination, header,
 };
 use crate::log::Commit;
+
+/// Bytes of a position's text, as a rule, and how many of them are made room for at a time.
+const SOURCE_TEXT: usize = 64;
+const SOURCES: usize = 64;
 
 /// Who handles, where to, and how often: all that decisions need of the plan.
 #[derive(Clone, Debug)]
@@ -40,10 +45,11 @@ impl Identity {
         }
     }
 
-    /// What it writes on its records, for all of them.
-    pub fn made_by(&self) -> [Header; 2] {
+    /// For the records of a batch.
+    pub fn stamp(&self) -> Stamp {
         let bytes = |text: &Arc<str>| Bytes::copy_from_slice(text.as_bytes());
-        [Header::new(HANDLER, bytes(&self.name)), Header::new(DIGEST, bytes(&self.digest))]
+        let made_by = [Header::new(HANDLER, bytes(&self.name)), Header::new(DIGEST, bytes(&self.digest))];
+        Stamp { made_by, sources: BytesMut::new() }
     }
 
     pub fn of_sink(plan: &SinkPlan, digest: Arc<str>) -> Self {
@@ -89,6 +95,23 @@ impl Tally {
     }
 }
 
+/// What is written on records: who made them, and of what.
+pub struct Stamp {
+    made_by: [Header; 2],
+    /// Room for the texts of many positions: one allocation, and not some for each record.
+    sources: BytesMut,
+}
+
+impl Stamp {
+    fn source(&mut self, position: &Position) -> Header {
+        if self.sources.capacity() < SOURCE_TEXT {
+            self.sources.reserve(SOURCES * SOURCE_TEXT);
+        }
+        let Ok(()) = write!(self.sources, "{position}") else { unreachable!("it grows") };
+        Header::new(SOURCE, self.sources.split().freeze())
+    }
+}
+
 pub(super) struct Decision {
     pub(super) commit: Commit,
     /// The event that each record of `commit.publish` came from.
@@ -107,14 +130,14 @@ pub(super) fn decide(
 ) -> Decision {
     let mut tally = Tally { events: outcomes.len() as u64, ..Tally::default() };
     let mut parked: HashSet<(usize, Bytes)> = HashSet::new();
-    let made_by = identity.made_by();
+    let mut stamp = identity.stamp();
     for (slot, outcome) in outcomes {
         let event = window.event(slot);
-        let key = event.key.clone().map(|key| (slot.partition, key));
-        if !parked.is_empty() && key.as_ref().is_some_and(|key| parked.contains(key)) {
+        let key = |event: &Event| event.key.clone().map(|key| (slot.partition, key));
+        if !parked.is_empty() && key(event).is_some_and(|key| parked.contains(&key)) {
             continue;
         }
-        let settled = outcome.and_then(|outputs| records(event, outputs, identity, &made_by));
+        let settled = outcome.and_then(|outputs| records(event, outputs, identity, &mut stamp));
         let state = match settled {
             Ok(records) => State::Settled(records),
             Err(failure) => {
@@ -123,7 +146,7 @@ pub(super) fn decide(
                 match &state {
                     State::Waiting(_) => {
                         tally.retries += 1;
-                        parked.extend(key);
+                        parked.extend(key(event));
                     }
                     State::Settled(_) => tally.dead_letters += 1,
                     State::Fresh => unreachable!("a failed event waits or is settled"),
@@ -165,29 +188,27 @@ fn failed(
     State::Settled(vec![dead_letter(event, failure, &attempts, identity)])
 }
 
-/// A handler's outputs as records, with their provenance; all of them or a failure. `made_by` is the identity's.
+/// A handler's outputs as records, with their provenance; all of them or a failure. The stamp is the identity's.
 pub fn records(
     event: &Event,
     outputs: Vec<Output>,
     identity: &Identity,
-    made_by: &[Header; 2],
+    stamp: &mut Stamp,
 ) -> Result<Vec<Record>, Failure> {
+    let passed_on = |name| event.headers.iter().rfind(|header| header.name == name);
+    let (parent, ingress) = (passed_on(TRACEPARENT), passed_on(INGRESS_TIME));
     outputs
         .into_iter()
         .map(|output| {
             let topic = destination(output.topic.as_deref(), &identity.publish, &identity.name)?.clone();
             let mut headers = output.headers;
-            if header(&headers, TRACEPARENT).is_none()
-                && let Some(parent) = event.headers.iter().rfind(|h| h.name == TRACEPARENT)
-            {
-                headers.push(parent.clone());
+            headers.reserve_exact(5);
+            if header(&headers, TRACEPARENT).is_none() {
+                headers.extend(parent.cloned());
             }
-            if let Some(ingress) = event.headers.iter().rfind(|h| h.name == INGRESS_TIME) {
-                headers.push(ingress.clone());
-            }
-            headers.reserve_exact(3);
-            headers.extend_from_slice(made_by);
-            headers.push(Header::new(SOURCE, event.position.to_string()));
+            headers.extend(ingress.cloned());
+            headers.extend_from_slice(&stamp.made_by);
+            headers.push(stamp.source(&event.position));
             Ok(Record { topic, key: output.key, payload: output.payload, headers })
         })
         .collect()

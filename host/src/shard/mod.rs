@@ -25,7 +25,7 @@ use thiserror::Error;
 
 pub use beyond::{Beyond, BeyondError};
 pub use dead_letter::original;
-pub use decide::{Identity, Tally, records};
+pub use decide::{Identity, Stamp, Tally, records};
 pub use window::Parked;
 
 use crate::event::headers::REDRIVE_FOR;

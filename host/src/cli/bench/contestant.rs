@@ -1,7 +1,8 @@
-//! Who is measured: a process, and what the system says of it.
+//! Who is measured: a process, or several of the host, and what the system says of them.
 
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::process::Process;
 /// No commit for so long, and all is done.
 const QUIET: Duration = Duration::from_millis(400);
 const PATIENCE: Duration = Duration::from_secs(120);
+/// In the contestant's folder.
+const PIPELINE: &str = "pipeline.toml";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
@@ -61,7 +64,7 @@ impl fmt::Display for Kind {
 
 /// Killed when it is dropped.
 pub(super) struct Contestant {
-    child: Child,
+    processes: Vec<Child>,
     folder: PathBuf,
 }
 
@@ -70,6 +73,22 @@ impl Contestant {
     pub(super) fn start(ground: &Ground, kind: Kind, task: &Task) -> miette::Result<Self> {
         let folder = std::env::temp_dir().join(&task.input);
         fs::create_dir_all(&folder).into_diagnostic()?;
+        fs::write(folder.join(PIPELINE), pipeline(ground, task)).into_diagnostic()?;
+        let mut contestant = Self { processes: Vec::new(), folder };
+        let count = match kind {
+            Kind::Native(_) => 1,
+            Kind::Host => ground.processes,
+        };
+        for number in 0..count {
+            let process = contestant.process(kind, task, number)?;
+            contestant.processes.push(process);
+        }
+        load(task, 0..ground.warm_up(), ground.bytes)?;
+        contestant.until_quiet(ground, task, ground.warm_up())?;
+        Ok(contestant)
+    }
+
+    fn process(&self, kind: Kind, task: &Task, number: u32) -> miette::Result<Child> {
         let program = std::env::current_exe().into_diagnostic()?;
         let mut command = Command::new(program);
         match kind {
@@ -80,20 +99,19 @@ impl Contestant {
                 command.args(["--brokers", &task.brokers]);
             }
             Kind::Host => {
-                let config = folder.join("pipeline.toml");
-                fs::write(&config, pipeline(ground, task)).into_diagnostic()?;
-                command.arg("run").arg("--config").arg(&config).args(["--brokers", &task.brokers]);
-                command.args(["--instance", "bench"]).env("WASMILL_STATE", folder.join("state"));
+                command.arg("run").arg("--config").arg(self.folder.join(PIPELINE));
+                command.args(["--brokers", &task.brokers, "--instance", &format!("bench-{number}")]);
+                command.env("WASMILL_STATE", self.folder.join(format!("state-{number}")));
             }
         }
-        let log = File::create(folder.join("log")).into_diagnostic()?;
+        // What the caller's environment says of hosts is not meant for this one.
+        for variable in ["WASMILL_LOG", "WASMILL_ADMIN_TOKEN", "WASMILL_INSTANCE"] {
+            command.env_remove(variable);
+        }
+        let log =
+            File::options().create(true).append(true).open(self.folder.join("log")).into_diagnostic()?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        let child =
-            command.spawn().into_diagnostic().wrap_err("can't start another process of this program")?;
-        let mut contestant = Self { child, folder };
-        load(task, 0..ground.warm_up(), ground.bytes)?;
-        contestant.until_quiet(ground, task, ground.warm_up())?;
-        Ok(contestant)
+        command.spawn().into_diagnostic().wrap_err("can't start another process of this program")
     }
 
     /// Waits until so many are done in all, and nothing is committed any more.
@@ -108,8 +126,11 @@ impl Contestant {
             } else if end >= events && since.elapsed() > QUIET {
                 return Ok(());
             }
-            let ended = self.child.try_wait().into_diagnostic()?;
-            if ended.is_some() || started.elapsed() > PATIENCE {
+            let mut ended = false;
+            for process in &mut self.processes {
+                ended |= process.try_wait().into_diagnostic()?.is_some();
+            }
+            if ended || started.elapsed() > PATIENCE {
                 let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
                 return Err(miette!(help = log, "{} has not done its {events} events", task.name));
             }
@@ -117,17 +138,23 @@ impl Contestant {
         }
     }
 
-    /// Of the operating system.
-    pub(super) fn process(&self) -> Process {
-        Process::new(self.child.id())
+    /// What the system says of its processes, together.
+    pub(super) fn sum(&self, of: impl Fn(&Process) -> io::Result<f64>) -> miette::Result<f64> {
+        self.processes
+            .iter()
+            .map(|process| of(&Process::new(process.id())))
+            .sum::<io::Result<f64>>()
+            .into_diagnostic()
     }
 }
 
 impl Drop for Contestant {
     fn drop(&mut self) {
         // It may have ended by itself; its folder is temporary anyway.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -135,10 +162,11 @@ impl Drop for Contestant {
 fn pipeline(ground: &Ground, task: &Task) -> String {
     let name = task.input.trim_end_matches("-in");
     let (input, output) = (&task.input, &task.output);
-    let (component, batch, shards) = (ground.component.display(), ground.batch, ground.partitions);
+    let (component, batch, partitions) = (ground.component.display(), ground.batch, ground.partitions);
+    let shards = partitions.div_ceil(ground.processes);
     format!(
         "name = \"{name}\"\n\
-         kafka = {{ brokers = \"embedded\", partitions = {shards} }}\n\
+         kafka = {{ brokers = \"embedded\", partitions = {partitions} }}\n\
          http = {{ listen = \"127.0.0.1:0\" }}\n\
          [handlers.bench]\n\
          component = \"{component}\"\n\

@@ -12,7 +12,7 @@ mod sweep;
 mod throughput;
 
 use std::convert::Infallible;
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use wasmill_anchors::{COMPONENT, Loop, Task};
 
 use self::contestant::Kind;
-use self::report::Report;
+use self::report::{Report, Settings};
 use self::sweep::sweep;
 use super::broker;
 use super::pipeline::Pipeline;
@@ -62,9 +62,13 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 313, value_parser = clap::value_parser!(u32).range(313..=900_000))]
     bytes: u32,
 
-    /// Partitions of the topics; the host runs as many shards, a native loop is one.
+    /// Partitions of the topics; the host runs a shard for each, a native loop is one.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     partitions: u32,
+
+    /// Processes of the host, which share the partitions.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
+    processes: u32,
 
     /// Events a second at which latency is measured; or a share of the host's peak, such as `50%`. None: `0`.
     #[arg(long, value_delimiter = ',', default_values = ["20", "1000", "50%", "80%"], value_name = "RATE,…")]
@@ -120,6 +124,7 @@ struct Ground {
     batch: u32,
     bytes: usize,
     partitions: u32,
+    processes: u32,
     bar: ProgressBar,
 }
 
@@ -133,6 +138,15 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         properties: Default::default(),
         instance: "bench".into(),
     };
+    if let Some(file) = &args.plot {
+        // Before the work, not after it.
+        File::options()
+            .append(true)
+            .create(true)
+            .open(file)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("can't write {}", file.display()))?;
+    }
     let cluster = Cluster::connect(&plan, "bench").into_diagnostic()?;
     let ground = Ground {
         cluster,
@@ -141,10 +155,18 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         batch: args.batch,
         bytes: args.bytes as usize,
         partitions: args.partitions,
+        processes: args.processes,
         bar: ProgressBar::new_spinner(),
     };
     ground.bar.enable_steady_tick(Duration::from_millis(200));
-    let mut report = Report::new(args.batch, args.bytes, args.partitions, args.events, args.rounds);
+    let mut report = Report::new(Settings {
+        batch: args.batch,
+        payload_bytes: args.bytes,
+        partitions: args.partitions,
+        processes: args.processes,
+        events: args.events,
+        rounds: args.rounds,
+    });
     for round in 1..=args.rounds {
         for kind in Kind::ALL {
             ground.bar.set_message(format!("throughput, round {round} of {}: {kind}", args.rounds));

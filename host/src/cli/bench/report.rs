@@ -11,6 +11,7 @@ use super::contestant::Kind;
 use super::latency::Latency;
 use super::sweep::Sweep;
 use super::throughput::Throughput;
+use crate::text::count;
 
 pub(super) struct Report {
     settings: Settings,
@@ -20,12 +21,14 @@ pub(super) struct Report {
 }
 
 #[derive(Clone, Debug, Serialize)]
-struct Settings {
-    batch: u32,
-    payload_bytes: u32,
-    partitions: u32,
-    events: u64,
-    rounds: u32,
+pub(super) struct Settings {
+    pub(super) batch: u32,
+    pub(super) payload_bytes: u32,
+    pub(super) partitions: u32,
+    /// Of the host.
+    pub(super) processes: u32,
+    pub(super) events: u64,
+    pub(super) rounds: u32,
 }
 
 /// Over the rounds.
@@ -89,8 +92,7 @@ impl Figure {
 }
 
 impl Report {
-    pub(super) fn new(batch: u32, payload_bytes: u32, partitions: u32, events: u64, rounds: u32) -> Self {
-        let settings = Settings { batch, payload_bytes, partitions, events, rounds };
+    pub(super) fn new(settings: Settings) -> Self {
         Self { settings, throughput: BTreeMap::new(), latency: BTreeMap::new(), sweep: None }
     }
 
@@ -142,11 +144,13 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Summary { settings, throughput, latency, .. } = self.summary();
-        let Settings { batch, payload_bytes, partitions, events, rounds } = settings;
+        let Settings { batch, payload_bytes, partitions, processes, events, rounds } = settings;
         writeln!(
             f,
-            "{rounds} rounds of {events} events of {payload_bytes} bytes, {partitions} partition(s), batches of {batch}; \
-             min / median / max\n"
+            "{rounds} rounds of {events} events of {payload_bytes} bytes, batches of {batch}, {}, {} of the host; \
+             min / median / max\n",
+            count(partitions.into(), "partition"),
+            if processes == 1 { "one process".into() } else { format!("{processes} processes") }
         )?;
         let mut table = Table::new();
         table.load_preset(NOTHING).set_header([
@@ -194,7 +198,9 @@ mod tests {
 
     #[test]
     fn a_ratio_is_of_the_medians() {
-        let mut report = Report::new(1000, 313, 1, 10, 3);
+        let settings =
+            Settings { batch: 1000, payload_bytes: 313, partitions: 1, processes: 1, events: 10, rounds: 3 };
+        let mut report = Report::new(settings);
         let round = |events_per_s| Throughput {
             events_per_s,
             cpu_us_per_event: 1.0,

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::{IntoDiagnostic, miette};
+use miette::miette;
 use serde_json::Value;
 use wasmill_anchors::{Task, details, order};
 
@@ -11,6 +11,7 @@ use super::Ground;
 use super::contestant::{Contestant, Kind, ends, load, offsets};
 use crate::cli::broker;
 use crate::event::{Event, TopicPartition};
+use crate::process::Process;
 
 /// Of one round.
 #[derive(Clone, Copy, Debug)]
@@ -29,15 +30,14 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
     let topic: [Arc<str>; 1] = [task.output.as_str().into()];
     let refused = |error| broker::refused(&ground.cluster, error);
     let before = offsets.extents(&topic).map_err(refused)?;
-    let process = contestant.process();
-    let processor = process.processor_seconds().into_diagnostic()?;
+    let processor = contestant.sum(Process::processor_seconds)?;
 
     let warm_up = ground.warm_up();
     load(&task, warm_up..warm_up + events, ground.bytes)?;
     contestant.until_quiet(ground, &task, warm_up + events)?;
 
-    let processor = process.processor_seconds().into_diagnostic()? - processor;
-    let peak_memory_mb = process.peak_bytes().into_diagnostic()? as f64 / 1e6;
+    let processor = contestant.sum(Process::processor_seconds)? - processor;
+    let peak_memory_mb = contestant.sum(|process| Ok(process.peak_bytes()? as f64 / 1e6))?;
     let markers_and_all = ends(ground, &mut offsets, &task.output)?;
     let markers_before =
         before.values().map(|extent| u64::try_from(extent.end).unwrap_or_default()).sum::<u64>();

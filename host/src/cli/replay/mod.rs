@@ -257,7 +257,7 @@ impl Replay {
     fn compare(&mut self, event: &Event, outcome: Outcome) {
         let settled = self
             .settle(event, outcome)
-            .and_then(|outputs| records(event, outputs, &self.identity, &self.identity.made_by()));
+            .and_then(|outputs| records(event, outputs, &self.identity, &mut self.identity.stamp()));
         let now = match &settled {
             Ok(records) => Now::Published(records.iter().map(|r| self.of_record(r)).collect()),
             Err(failure) => Now::Failed(Fingerprint::of_failure(failure.kind.as_str(), &failure.message)),
