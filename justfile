@@ -101,6 +101,10 @@ perf-check: preflight
     @just components
     cargo bench --locked -p wasmill --bench instructions
 
+# What deploys Wasmill (Dockerfile, compose.yaml, deploy/), without an engine; needs Go
+deploy-check: components
+    deploy/validate
+
 # Everything that can fail around the hosts fails, again and again for so many MINUTES (once for 0); prints a table
 faults minutes="20": preflight test-preflight
     WASMILL_FAULTS={{ minutes }} cargo test --release --locked -p wasmill --test faults -- --nocapture whatever_fails

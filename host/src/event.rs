@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use serde::Serialize;
 use thiserror::Error;
 
 use crate::text::cut;
@@ -121,6 +122,11 @@ impl Event {
     pub fn bytes(&self) -> usize {
         bytes(&self.key, &self.payload, &self.headers)
     }
+
+    /// When the HTTP request came that it goes back to, in microseconds since the Unix epoch.
+    pub fn ingress_us(&self) -> Option<i64> {
+        str::from_utf8(header(&self.headers, headers::INGRESS_TIME)?).ok()?.parse().ok()
+    }
 }
 
 /// One record that a handler wants published.
@@ -204,7 +210,8 @@ impl Failure {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum FailureKind {
     /// The handler asked for another try. Becomes a dead letter when its attempts are used up.
     Retry,

@@ -8,6 +8,7 @@ pub mod config;
 pub mod event;
 mod file;
 pub mod guest;
+pub mod histogram;
 pub mod http;
 pub mod log;
 pub mod mail;

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::shard::Figures;
+
 /// Shared by the whole process; cheap to clone.
 #[derive(Clone)]
 pub struct Status {
@@ -105,6 +107,9 @@ pub struct SubscriberStatus {
     pub kind: SubscriberKind,
     pub group: String,
     pub subscribe: Vec<String>,
+    /// Where its outputs may go; of a sink, its receipts.
+    pub publish: Vec<String>,
+    pub dead_letter: String,
     /// Of what is to run: a component's sha-256, in hex. Each shard says whether it does already.
     pub digest: String,
     pub version: VersionStatus,
@@ -115,6 +120,7 @@ pub struct SubscriberStatus {
     pub commits: u64,
     /// Turns of its shards that the log refused: aborted transactions, a broker that is away.
     pub refusals: u64,
+    pub figures: Figures,
     /// Which event and what kind; the words are in the log and in the dead letter.
     pub last_failure: Option<String>,
 }
@@ -289,9 +295,10 @@ impl Status {
         let mut inner = self.lock();
         match inner.subscribers.get_mut(&report.name) {
             Some(subscriber) => {
-                let SubscriberStatus { kind, group, subscribe, digest, .. } = report;
+                let SubscriberStatus { kind, group, subscribe, publish, dead_letter, digest, .. } = report;
                 let known = &mut subscriber.report;
-                (known.kind, known.group, known.subscribe, known.digest) = (kind, group, subscribe, digest);
+                (known.kind, known.group, known.digest) = (kind, group, digest);
+                (known.subscribe, known.publish, known.dead_letter) = (subscribe, publish, dead_letter);
                 subscriber.leaving = false;
             }
             None => {

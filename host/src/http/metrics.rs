@@ -15,6 +15,9 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::problem::Problem;
+use crate::histogram::Histogram;
+use crate::process::Process;
+use crate::shard::Figures as OfTurns;
 use crate::status::{Report, Status, SubscriberReport, SubscriberStatus};
 
 /// A counter of each subscriber: its name without `wasmill_` and `_total`, what it counts, and where it stands.
@@ -30,6 +33,35 @@ const COUNTERS: [Counter; 7] = [
     ("swaps", "Changes of the running version, rollbacks included.", |s| s.version.swaps),
 ];
 
+/// A histogram of each subscriber: its name without `wasmill_`, its unit, what it counts, where it stands, and how many of
+/// its numbers are one of the unit.
+type Spread = (&'static str, Option<Unit>, &'static str, fn(&OfTurns) -> &Histogram, f64);
+
+const SPREADS: [Spread; 4] = [
+    ("batch_events", None, "Events that were handled at a time.", |figures| &figures.batch_events, 1.0),
+    (
+        "handling",
+        Some(Unit::Seconds),
+        "How long a handler took for a batch.",
+        |figures| &figures.handling_us,
+        1e6,
+    ),
+    (
+        "commit",
+        Some(Unit::Seconds),
+        "How long a transaction took, from when it was complete.",
+        |figures| &figures.commit_us,
+        1e6,
+    ),
+    (
+        "since_request",
+        Some(Unit::Seconds),
+        "From an HTTP request to the commit of what its event came to here.",
+        |figures| &figures.since_request_us,
+        1e6,
+    ),
+];
+
 pub(super) async fn metrics(State(status): State<Status>) -> Result<Response, Problem> {
     let text = text(status.report()).map_err(|fmt::Error| {
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "metrics", "The metrics can't be written")
@@ -42,7 +74,44 @@ fn text(report: Report) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(Figures(report)));
     let mut text = String::new();
     encode(&mut text, &registry)?;
+    // What all programs tell of themselves has no prefix.
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Itself(Process::new(std::process::id()))));
+    encode(&mut text, &registry)?;
     Ok(text)
+}
+
+/// Where there is no /proc, it says nothing.
+#[derive(Debug)]
+struct Itself(Process);
+
+impl Collector for Itself {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self(process) = self;
+        let mut families = Families(encoder);
+        if let Ok(bytes) = process.resident_bytes() {
+            families
+                .gauge("process_resident_memory_bytes", "Resident memory size in bytes.")?
+                .encode_gauge(&bytes)?;
+        }
+        if let Ok(seconds) = process.processor_seconds() {
+            let help = "Total user and system CPU time spent in seconds.";
+            families
+                .counter("process_cpu_seconds", help)?
+                .encode_counter::<NoLabelSet, _, u64>(&seconds, None)?;
+        }
+        if let Ok(threads) = process.threads() {
+            families
+                .gauge("process_threads", "Number of OS threads in the process.")?
+                .encode_gauge(&threads)?;
+        }
+        if let Ok(files) = process.files() {
+            families
+                .gauge("process_open_fds", "Number of open file descriptors.")?
+                .encode_gauge(&(files as u64))?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Debug)]
@@ -57,6 +126,21 @@ impl Collector for Figures {
             for subscriber in &report.subscribers {
                 let labels = [("subscriber", &*subscriber.status.name)];
                 count(family.encode_family(&labels)?, value(&subscriber.status))?;
+            }
+        }
+        let mut failures = families.counter("failures", "Events that failed, each try counted.")?;
+        for SubscriberReport { status, .. } in &report.subscribers {
+            for (kind, number) in &status.figures.failures {
+                let labels = [("subscriber", status.name.as_str()), ("kind", kind.as_str())];
+                count(failures.encode_family(&labels)?, *number)?;
+            }
+        }
+        for (name, unit, help, histogram, one) in SPREADS {
+            let mut family =
+                families.0.encode_descriptor(name, help, unit.as_ref(), MetricType::Histogram)?;
+            for SubscriberReport { status, .. } in &report.subscribers {
+                let labels = [("subscriber", status.name.as_str())];
+                spread(family.encode_family(&labels)?, histogram(&status.figures), one)?;
             }
         }
         self.versions(&mut families)?;
@@ -143,6 +227,13 @@ impl Families<'_> {
     fn switch(&mut self, name: &str, help: &str, on: bool) -> fmt::Result {
         self.gauge(name, help)?.encode_gauge(&u32::from(on))
     }
+}
+
+/// Numbers of which so many are one of the unit.
+fn spread(mut encoder: MetricEncoder<'_>, histogram: &Histogram, one: f64) -> fmt::Result {
+    let bound = |bound: Option<u64>| bound.map_or(f64::INFINITY, |bound| bound as f64 / one);
+    let buckets: Vec<_> = histogram.buckets().map(|(of, count)| (bound(of), count)).collect();
+    encoder.encode_histogram::<NoLabelSet>(histogram.sum() as f64 / one, histogram.count(), &buckets, None)
 }
 
 fn count(mut counter: MetricEncoder<'_>, value: u64) -> fmt::Result {

@@ -11,9 +11,11 @@
 mod admin;
 mod body;
 mod claims;
+mod dashboard;
 mod idempotency;
 mod ingress;
 mod json;
+mod live;
 mod metrics;
 mod openapi;
 mod probes;
@@ -55,6 +57,7 @@ pub use view::View;
 
 use body::Bodies;
 use ingress::Ingress;
+use live::Live;
 use problem::Problem;
 use publication::Publication;
 use resources::Resource;
@@ -69,6 +72,7 @@ pub struct App {
     view: View,
     bodies: Bodies,
     status: Status,
+    live: Live,
     admin: Option<Admin>,
     header_timeout: Duration,
     /// How long a client may take none of its answer.
@@ -93,7 +97,8 @@ impl App {
         let ingress = Ingress::new(publication, status.clone());
         // A quarter of the connections is for those who only ask.
         let bodies = Bodies::new(plan.body_limit, plan.body_timeout, CONNECTIONS / 4 * 3);
-        Self::assemble(plan, status, admin, ingress, view, bodies)
+        let live = Live::new(status.clone(), &plan.resources);
+        Self::assemble(plan, status, live, admin, ingress, view, bodies)
     }
 
     /// For a changed plan, beside this one: what is under way here ends here. The view of it goes on with what this
@@ -103,12 +108,14 @@ impl App {
         let view = self.view.succeed(&plan.resources);
         let ingress = self.ingress.succeed(publisher, view.clone(), plan.body_timeout);
         let bodies = self.bodies.succeed(plan.body_limit, plan.body_timeout);
-        Self::assemble(plan, self.status.clone(), self.admin.clone(), ingress, view, bodies)
+        let live = self.live.succeed(&plan.resources);
+        Self::assemble(plan, self.status.clone(), live, self.admin.clone(), ingress, view, bodies)
     }
 
     fn assemble(
         plan: &HttpPlan,
         status: Status,
+        live: Live,
         admin: Option<Admin>,
         ingress: Ingress,
         view: View,
@@ -132,7 +139,7 @@ impl App {
             }));
         }
         if let Some(admin) = admin.clone() {
-            router = router.merge(admin::routes(admin));
+            router = router.merge(admin::routes(admin, live.clone())).merge(dashboard::routes());
         }
         let router = router
             .fallback(async || {
@@ -150,6 +157,7 @@ impl App {
             view: view.clone(),
             bodies,
             status,
+            live,
             admin,
             header_timeout: plan.header_timeout,
             write_timeout: Duration::from_secs(30),

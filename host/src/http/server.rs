@@ -125,6 +125,7 @@ pub async fn serve(
     };
 
     drop(listener);
+    newest().live.end();
     let drained = async {
         graceful.shutdown().await;
         match reason {

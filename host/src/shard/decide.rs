@@ -11,7 +11,8 @@ use rand::Rng;
 
 use super::dead_letter::{Attempts, dead_letter};
 use super::retry;
-use super::window::{Slot, State, Waiting, Window};
+use super::tally::Tally;
+use super::window::{Settled, Slot, State, Waiting, Window};
 use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
 use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, SOURCE, TRACEPARENT};
 use crate::event::{
@@ -63,38 +64,6 @@ impl Identity {
     }
 }
 
-/// What turns amounted to, for the status.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Events that ran, each try counted.
-    pub events: u64,
-    pub retries: u64,
-    /// Records in the commit, dead letters not counted.
-    pub outputs: u64,
-    pub dead_letters: u64,
-    /// Transactions.
-    pub commits: u64,
-    /// Of each partition that a version had run nothing of before: its digest, and the first event that it ran. An earlier
-    /// one may wait for its next try, which is that version's as well.
-    pub begun: Vec<(Arc<str>, Position)>,
-    /// The last failure, and its event.
-    pub failure: Option<(Position, Failure)>,
-}
-
-impl Tally {
-    /// What came after it.
-    pub(super) fn add(&mut self, later: Self) {
-        let Self { events, retries, outputs, dead_letters, commits, begun, failure } = later;
-        self.events += events;
-        self.retries += retries;
-        self.outputs += outputs;
-        self.dead_letters += dead_letters;
-        self.commits += commits;
-        self.begun.extend(begun);
-        self.failure = failure.or(self.failure.take());
-    }
-}
-
 /// What is written on records: who made them, and of what.
 pub struct Stamp {
     made_by: [Header; 2],
@@ -116,6 +85,8 @@ pub(super) struct Decision {
     pub(super) commit: Commit,
     /// The event that each record of `commit.publish` came from.
     pub(super) origins: Vec<Position>,
+    /// When the requests came that the events of the commit go back to, in microseconds since the epoch.
+    pub(super) ingress_us: Vec<i64>,
     pub(super) tally: Tally,
 }
 
@@ -142,6 +113,7 @@ pub(super) fn decide(
             Ok(records) => State::Settled(records),
             Err(failure) => {
                 let state = failed(event, &failure, window.waiting(slot), identity, now, random);
+                *tally.figures.failures.entry(failure.kind).or_default() += 1;
                 tally.failure = Some((event.position.clone(), failure));
                 match &state {
                     State::Waiting(_) => {
@@ -156,9 +128,9 @@ pub(super) fn decide(
         };
         window.set(slot, state);
     }
-    let (commit, origins) = window.take_settled();
+    let Settled { commit, origins, ingress_us } = window.take_settled();
     tally.outputs = commit.publish.iter().filter(|r| r.topic != identity.dead_letter).count() as u64;
-    Decision { commit, origins, tally }
+    Decision { commit, origins, ingress_us, tally }
 }
 
 /// An event that has no outputs waits for its next try, or is settled by a dead letter.

@@ -12,6 +12,7 @@ mod beyond;
 mod dead_letter;
 mod decide;
 mod retry;
+mod tally;
 mod window;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -25,7 +26,8 @@ use thiserror::Error;
 
 pub use beyond::{Beyond, BeyondError};
 pub use dead_letter::original;
-pub use decide::{Identity, Stamp, Tally, records};
+pub use decide::{Identity, Stamp, records};
+pub use tally::{Figures, Tally};
 pub use window::Parked;
 
 use crate::event::headers::REDRIVE_FOR;
@@ -72,6 +74,10 @@ struct Submitted {
     digest: Arc<str>,
     /// The event that each record of it came from.
     origins: Vec<Position>,
+    /// When the requests came that its events go back to, in microseconds since the epoch.
+    ingress_us: Vec<i64>,
+    /// When it was handed over.
+    at: Duration,
     tally: Tally,
 }
 
@@ -162,7 +168,8 @@ where
         self.handler.rest()
     }
 
-    /// Once round the loop. `now` is asked twice: before the poll, and after the handler has run.
+    /// Once round the loop. `now` is asked before the poll, before and after the handler runs, and when a commit is
+    /// answered.
     pub fn turn(&mut self, now: &impl Fn() -> Now) -> Result<Turn, Fatal> {
         self.turn_with(now, |_| Ok(()))
     }
@@ -181,7 +188,7 @@ where
             // In this order: what is on its way decides where to rewind to, and the source waits for the offsets that an
             // open transaction holds.
             self.commits.settle();
-            if let Some(refused) = self.hear()? {
+            if let Some(refused) = self.hear(now)? {
                 return Ok(refused);
             }
             match self.commits.recover().and_then(|()| self.source.rewind()) {
@@ -189,7 +196,7 @@ where
                 Err(error) => return self.log_refused(error),
             }
         }
-        if let Some(refused) = self.hear()? {
+        if let Some(refused) = self.hear(now)? {
             return Ok(refused);
         }
 
@@ -225,11 +232,14 @@ where
         }
         let (decided, ready): (Vec<Slot>, Vec<Slot>) =
             ready.into_iter().partition(|slot| self.known(self.window.event(*slot)).is_some());
+        let mut took = None;
         let mut outcomes: Vec<Outcome> =
             decided.iter().filter_map(|slot| self.known(self.window.event(*slot))).collect();
         if !ready.is_empty() {
             let (events, attempts) = self.window.events(&ready);
+            let begun = now().monotonic;
             let handled = self.handler.handle(&events, &attempts);
+            took = Some((handled.len(), now().monotonic.saturating_sub(begun)));
             assert!(
                 (1..=ready.len()).contains(&handled.len()),
                 "a handler answers for the first of its events"
@@ -244,9 +254,13 @@ where
         let ran: Vec<Slot> = outcomes.iter().map(|(slot, _)| *slot).collect();
         let mut begun = self.window.first_of_each_partition(&ran);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
-        let Decision { commit, origins, mut tally } =
+        let Decision { commit, origins, ingress_us, mut tally } =
             decide::decide(&mut self.window, outcomes, &self.identity, now(), &mut self.random);
         self.begun.extend(begun.iter().map(Position::topic_partition));
+        if let Some((events, took)) = took {
+            tally.figures.batch_events.record(events as u64);
+            tally.figures.handling_us.record(micros(took));
+        }
         tally.begun = begun.into_iter().map(|position| (self.identity.digest.clone(), position)).collect();
 
         // Commit.
@@ -254,13 +268,14 @@ where
             self.done.add(tally);
         } else {
             let digest = self.identity.digest.clone();
-            self.submitted.push_back(Submitted { digest, origins, tally });
+            let at = now().monotonic;
+            self.submitted.push_back(Submitted { digest, origins, ingress_us, at, tally });
             self.commits.submit(commit, &self.source.membership());
             if !self.handler.can_be_repeated() {
                 self.commits.settle();
             }
         }
-        if let Some(refused) = self.hear()? {
+        if let Some(refused) = self.hear(now)? {
             return Ok(refused);
         }
         self.steer();
@@ -268,22 +283,30 @@ where
     }
 
     /// Waits until all is committed that was handed over, and tells of it.
-    pub fn settle(&mut self) -> Result<Turn, Fatal> {
+    pub fn settle(&mut self, now: &impl Fn() -> Now) -> Result<Turn, Fatal> {
         self.commits.settle();
-        let refused = self.hear()?;
+        let refused = self.hear(now)?;
         Ok(refused.unwrap_or_else(|| Turn::Went(mem::take(&mut self.done))))
     }
 
     /// What came of the commits that were handed over: a refusal, if one failed.
-    fn hear(&mut self) -> Result<Option<Turn>, Fatal> {
+    fn hear(&mut self, now: &impl Fn() -> Now) -> Result<Option<Turn>, Fatal> {
         while let Some(Answer { submissions, result }) = self.commits.answer() {
             let answered = self.submitted.drain(..submissions.min(self.submitted.len()));
             match result {
                 Ok(()) => {
-                    for Submitted { origins, tally, .. } in answered {
+                    let now = now();
+                    let mut handed_over = now.monotonic;
+                    for Submitted { origins, ingress_us, at, tally, .. } in answered {
                         self.condemned.retain(|position, _| !origins.contains(position));
                         self.done.add(tally);
+                        handed_over = handed_over.min(at);
+                        let since = |came: i64| now.wall_ms.saturating_mul(1000).saturating_sub(came);
+                        for came in ingress_us {
+                            self.done.figures.since_request_us.record(since(came).max(0).unsigned_abs());
+                        }
                     }
+                    self.done.figures.commit_us.record(micros(now.monotonic.saturating_sub(handed_over)));
                     self.done.commits += 1;
                     self.refusals = 0;
                 }
@@ -381,4 +404,8 @@ where
         self.commits.close(deadline);
         self.source.close(deadline);
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -88,6 +88,16 @@ pub struct Parked {
     pub behind: usize,
 }
 
+/// What is done, and goes.
+#[derive(Default)]
+pub(super) struct Settled {
+    pub(super) commit: Commit,
+    /// The event that each record of `commit.publish` came from.
+    pub(super) origins: Vec<Position>,
+    /// Of the events that go back to an HTTP request: when it came, in microseconds since the epoch.
+    pub(super) ingress_us: Vec<i64>,
+}
+
 /// What to tell the source.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Flow {
@@ -198,9 +208,9 @@ impl Window {
     }
 
     /// Takes out what is settled, as one commit; the origins say which event each record to publish came from.
-    pub(super) fn take_settled(&mut self) -> (Commit, Vec<Position>) {
-        let mut commit = Commit::default();
-        let mut origins = Vec::new();
+    pub(super) fn take_settled(&mut self) -> Settled {
+        let mut settled = Settled::default();
+        let Settled { commit, origins, ingress_us } = &mut settled;
         for partition in &mut self.partitions {
             let before = partition.entries.len();
             partition.entries.retain_mut(|Entry { event, state }| {
@@ -209,13 +219,14 @@ impl Window {
                 partition.bytes -= event.bytes();
                 origins.extend(std::iter::repeat_n(&event.position, records.len()).cloned());
                 commit.publish.append(records);
+                ingress_us.extend(event.ingress_us());
                 false
             });
             if partition.entries.len() < before {
                 commit.progress.insert(partition.id.clone(), partition.beyond().progress());
             }
         }
-        (commit, origins)
+        settled
     }
 
     /// How many keys are parked.

@@ -123,7 +123,7 @@ where
         }
         stop.wait(shard.rest());
     }
-    if let Turn::Went(tally) = shard.settle()? {
+    if let Turn::Went(tally) = shard.settle(&now)? {
         begun(name, number, &tally.begun, status);
         status.update(name, |s| count(s, tally));
     }
@@ -201,6 +201,7 @@ fn count(status: &mut SubscriberStatus, tally: Tally) {
     status.dead_letters += tally.dead_letters;
     status.retries += tally.retries;
     status.commits += tally.commits;
+    status.figures.add(&tally.figures);
     if let Some((position, failure)) = tally.failure {
         status.last_failure = Some(format!("{position}: {}", failure.kind));
     }

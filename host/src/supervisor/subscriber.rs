@@ -126,29 +126,34 @@ impl Shards {
 
 /// What `/status` shows of a handler before it has done anything.
 pub(super) fn handler_status(plan: &HandlerPlan, digest: &str) -> SubscriberStatus {
-    subscriber_status(SubscriberKind::Handler, &plan.name, &plan.group, &plan.subscribe, digest)
+    SubscriberStatus {
+        name: plan.name.to_string(),
+        kind: SubscriberKind::Handler,
+        group: plan.group.clone(),
+        subscribe: names(&plan.subscribe),
+        publish: names(&plan.publish),
+        dead_letter: plan.dead_letter.to_string(),
+        digest: digest.into(),
+        ..SubscriberStatus::default()
+    }
 }
 
 /// As [`handler_status`], of a sink.
 pub(super) fn sink_status(plan: &SinkPlan) -> SubscriberStatus {
-    subscriber_status(SubscriberKind::Sink, &plan.name, &plan.group, &plan.subscribe, mail::VERSION)
-}
-
-fn subscriber_status(
-    kind: SubscriberKind,
-    name: &str,
-    group: &str,
-    subscribe: &[Arc<str>],
-    digest: &str,
-) -> SubscriberStatus {
     SubscriberStatus {
-        name: name.into(),
-        kind,
-        group: group.into(),
-        subscribe: subscribe.iter().map(|topic| topic.to_string()).collect(),
-        digest: digest.into(),
+        name: plan.name.to_string(),
+        kind: SubscriberKind::Sink,
+        group: plan.group.clone(),
+        subscribe: names(&plan.subscribe),
+        publish: names(plan.receipts.as_slice()),
+        dead_letter: plan.dead_letter.to_string(),
+        digest: mail::VERSION.into(),
         ..SubscriberStatus::default()
     }
+}
+
+fn names(topics: &[Arc<str>]) -> Vec<String> {
+    topics.iter().map(|topic| topic.to_string()).collect()
 }
 
 fn next(deployed: &Deployed) -> Result<Next<ComponentHandler>, Fatal> {

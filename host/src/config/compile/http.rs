@@ -12,7 +12,7 @@ use super::{Compiler, DeadLetters, or, unreadable};
 use crate::schema::{BadSchema, Schema};
 
 /// Paths that the HTTP side has or keeps for itself.
-const RESERVED: [&str; 6] = ["admin", "healthz", "metrics", "openapi", "readyz", "status"];
+const RESERVED: [&str; 7] = ["admin", "dashboard", "healthz", "metrics", "openapi", "readyz", "status"];
 
 impl Compiler<'_, '_> {
     pub(super) fn http(&mut self, http: raw::Http, dead_letters: &DeadLetters) -> HttpPlan {

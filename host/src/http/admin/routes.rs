@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::{Admin, Command, access};
 use crate::http::body::Bodies;
 use crate::http::json;
+use crate::http::live::{self, Live};
 use crate::http::problem::Problem;
 
 /// Bytes: a whole pipeline.toml, with room to spare.
@@ -45,7 +46,7 @@ struct Diff {
     toml: String,
 }
 
-pub(in crate::http) fn routes(admin: Admin) -> Router {
+pub(in crate::http) fn routes(admin: Admin, live: Live) -> Router {
     let bodies = Bodies::new(BODY_LIMIT, BODY_TIMEOUT, BODIES);
     Router::new()
         .route("/admin/handlers/{name}/versions", get(versions))
@@ -53,6 +54,7 @@ pub(in crate::http) fn routes(admin: Admin) -> Router {
         .route("/admin/parked", get(parked))
         .route("/admin/reload", post(reload))
         .route("/admin/diff", post(diff))
+        .route("/admin/live", get(live::live).with_state(live))
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::guard))
         .with_state(Asking { admin, bodies })
 }

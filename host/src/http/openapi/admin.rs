@@ -34,6 +34,14 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
     );
     paths.insert("/admin/parked".into(), json!({ "get": parked }));
 
+    let mut live = operation(
+        "live",
+        "Tells the status once a second, with what each subscriber did in the last five (server-sent events)",
+        json!({ "type": "string" }),
+    );
+    live["responses"]["200"]["content"] = json!({ "text/event-stream": { "schema": { "type": "string" } } });
+    paths.insert("/admin/live".into(), json!({ "get": live }));
+
     let nothing = json!({ "type": "object", "additionalProperties": false });
     let reload = command("reload", "Reads pipeline.toml again", nothing, json!({ "type": "object" }));
     paths.insert("/admin/reload".into(), json!({ "post": reload }));

@@ -52,6 +52,7 @@ async fn the_description_has_every_path_and_no_dangling_reference() {
         "/admin/parked",
         "/admin/reload",
         "/admin/diff",
+        "/admin/live",
     ] {
         assert!(description["paths"][path].is_object(), "{path}");
     }

@@ -3,6 +3,7 @@
 mod claims;
 mod commands;
 mod connections;
+mod dashboard;
 mod describes;
 mod reads;
 mod reloads;

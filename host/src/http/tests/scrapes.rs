@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::event::FailureKind;
 use crate::status::{Parked, SubscriberStatus, VersionStatus};
 
 /// One sample: its labels and its value.
@@ -30,7 +31,11 @@ impl Scrape {
                 assert!(types.insert(name.to_string(), kind.to_string()).is_none(), "{name} comes twice");
             } else {
                 let (name, labels, value) = sample(line);
-                assert_eq!(helped, Some(&*name), "each sample follows its own type");
+                let of_histogram =
+                    ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end));
+                let family =
+                    of_histogram.filter(|name| types.get(*name).is_some_and(|kind| kind == "histogram"));
+                assert_eq!(helped, Some(family.unwrap_or(&name)), "each sample follows its own type");
                 let known = samples.entry(name).or_default();
                 assert!(known.iter().all(|(others, _)| *others != labels), "{line} comes twice");
                 known.push((labels, value));
@@ -117,6 +122,13 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         let parked = Parked { count: 4, keys: vec![], full: vec![format!("parcels/{shard}")] };
         server.status.parked("sender", shard, parked);
     }
+    server.status.update("sender", |status| {
+        for us in [7, 1500, 400_000_000] {
+            status.figures.handling_us.record(us);
+        }
+        status.figures.batch_events.record(1000);
+        status.figures.failures.insert(FailureKind::Timeout, 11);
+    });
     // The first one is no change.
     for _ in 0..10 {
         server.status.config_loaded();
@@ -158,6 +170,32 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         [(first("parcels", "0"), 8.0), (first("parcels_sent", "12"), 0.0)]
     );
     types.extend(["wasmill_version_info", "wasmill_version_first_offset"]);
+
+    let kind = labels([("subscriber", "sender"), ("kind", "timeout")]);
+    assert_eq!(found.labelled("wasmill_failures_total"), [(kind, 11.0)]);
+    let bucket = |name: &str, le: &str| {
+        let wanted = labels([("subscriber", "sender"), ("le", le)]);
+        let buckets = found.labelled(&format!("{name}_bucket"));
+        buckets.iter().find(|(labels, _)| *labels == wanted).map(|(_, count)| *count)
+    };
+    for (le, count) in [("5e-06", 0.0), ("1e-05", 1.0), ("0.002", 2.0), ("100", 2.0), ("+Inf", 3.0)] {
+        assert_eq!(bucket("wasmill_handling_seconds", le), Some(count), "{le}");
+    }
+    assert_eq!(found.value("wasmill_handling_seconds_sum"), 400.001507);
+    assert_eq!(found.value("wasmill_handling_seconds_count"), 3.0);
+    assert_eq!(
+        (bucket("wasmill_batch_events", "500"), bucket("wasmill_batch_events", "1000")),
+        (Some(0.0), Some(1.0))
+    );
+    types.extend(["wasmill_failures_total", "wasmill_batch_events", "wasmill_handling_seconds"]);
+    types.extend(["wasmill_commit_seconds", "wasmill_since_request_seconds"]);
+    #[cfg(target_os = "linux")]
+    for name in
+        ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_threads", "process_open_fds"]
+    {
+        assert!(found.value(name) >= 0.0);
+        types.insert(name);
+    }
     assert!(found.types.keys().map(String::as_str).eq(types), "{:?}", found.types);
 }
 

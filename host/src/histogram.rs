@@ -1,0 +1,155 @@
+//! How often something took how long, or was how large: counts in buckets, which add up over shards and over time.
+
+use std::iter;
+
+use serde::Serialize;
+use serde::ser::{SerializeStruct, Serializer};
+
+const BUCKETS: usize = 25;
+
+/// The upper bounds of the buckets: 1, 2 and 5 times the powers of ten, up to 10^8. In microseconds that is 100 s.
+const BOUNDS: [u64; BUCKETS] = bounds();
+
+const fn bounds() -> [u64; BUCKETS] {
+    let mut bounds = [0; BUCKETS];
+    let (mut bucket, mut power) = (0, 1);
+    while bucket < BUCKETS {
+        bounds[bucket] = power * [1, 2, 5][bucket % 3];
+        if bucket % 3 == 2 {
+            power *= 10;
+        }
+        bucket += 1;
+    }
+    bounds
+}
+
+/// Of whole numbers: microseconds, events.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    counts: [u64; BUCKETS],
+    /// Of values above the last bound.
+    above: u64,
+    sum: u64,
+}
+
+impl Histogram {
+    pub fn record(&mut self, value: u64) {
+        let bucket = BOUNDS.partition_point(|bound| *bound < value);
+        *self.counts.get_mut(bucket).unwrap_or(&mut self.above) += 1;
+        self.sum = self.sum.saturating_add(value);
+    }
+
+    pub fn add(&mut self, other: &Self) {
+        self.counts.iter_mut().zip(other.counts).for_each(|(count, more)| *count += more);
+        self.above += other.above;
+        self.sum = self.sum.saturating_add(other.sum);
+    }
+
+    /// What came since it was `earlier`.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let mut since = self.clone();
+        since.counts.iter_mut().zip(earlier.counts).for_each(|(count, less)| *count -= less.min(*count));
+        since.above = since.above.saturating_sub(earlier.above);
+        since.sum = since.sum.saturating_sub(earlier.sum);
+        since
+    }
+
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum::<u64>() + self.above
+    }
+
+    pub fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The upper bound of each bucket, none of the last one, and how many values are in it.
+    pub fn buckets(&self) -> impl Iterator<Item = (Option<u64>, u64)> {
+        iter::zip(BOUNDS.map(Some), self.counts).chain([(None, self.above)])
+    }
+
+    /// The value that this share of all is not above, as far as buckets tell: within one, values are taken to lie evenly.
+    /// None of nothing; at most the last bound.
+    pub fn quantile(&self, share: f64) -> Option<f64> {
+        let count = self.count();
+        if count == 0 {
+            return None;
+        }
+        let wanted = count as f64 * share;
+        let (mut seen, mut lower) = (0.0, 0);
+        for (bound, of_bucket) in iter::zip(BOUNDS, self.counts) {
+            let of_bucket = of_bucket as f64;
+            if of_bucket > 0.0 && seen + of_bucket >= wanted {
+                let within = ((wanted - seen) / of_bucket).max(0.0);
+                return Some(lower as f64 + (bound - lower) as f64 * within);
+            }
+            seen += of_bucket;
+            lower = bound;
+        }
+        Some(lower as f64)
+    }
+}
+
+/// Its outline; `/metrics` has the buckets.
+impl Serialize for Histogram {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut outline = serializer.serialize_struct("Histogram", 4)?;
+        outline.serialize_field("count", &self.count())?;
+        outline.serialize_field("sum", &self.sum)?;
+        for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
+            outline.serialize_field(name, &self.quantile(share).map(f64::round))?;
+        }
+        outline.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(values: impl IntoIterator<Item = u64>) -> Histogram {
+        let mut histogram = Histogram::default();
+        values.into_iter().for_each(|value| histogram.record(value));
+        histogram
+    }
+
+    #[test]
+    fn a_value_is_in_the_first_bucket_whose_bound_it_does_not_pass() {
+        let filled = |value| {
+            let histogram = of([value]);
+            let bound = histogram.buckets().find(|(_, count)| *count == 1).map(|(bound, _)| bound);
+            bound.unwrap()
+        };
+        for (value, bound) in [(0, 1), (1, 1), (2, 2), (3, 5), (5, 5), (6, 10), (100_000_000, 100_000_000)] {
+            assert_eq!(filled(value), Some(bound), "{value}");
+        }
+        assert_eq!(filled(100_000_001), None);
+        assert_eq!(filled(u64::MAX), None);
+    }
+
+    #[test]
+    fn quantiles_lie_within_the_bucket_of_the_value() {
+        assert_eq!(of([]).quantile(0.5), None);
+        let even = of(1..=1000);
+        for (share, from, to) in [(0.5, 450.0, 550.0), (0.99, 950.0, 1000.0), (1.0, 1000.0, 1000.0)] {
+            let quantile = even.quantile(share).unwrap();
+            assert!((from..=to).contains(&quantile), "{share}: {quantile}");
+        }
+        assert_eq!(of([u64::MAX]).quantile(0.5), Some(100_000_000.0));
+        assert_eq!((even.count(), even.sum()), (1000, 500_500));
+    }
+
+    #[test]
+    fn what_is_added_can_be_taken_off_again() {
+        let (some, more) = (of([1, 70, 400_000_000]), of([3, 70]));
+        let mut both = some.clone();
+        both.add(&more);
+        assert_eq!(both, of([1, 70, 400_000_000, 3, 70]));
+        assert_eq!(both.since(&some), more);
+    }
+
+    #[test]
+    fn json_shows_its_outline() {
+        let json = serde_json::to_value(of([10, 10])).unwrap();
+        assert_eq!(json, serde_json::json!({ "count": 2, "sum": 20, "p50": 8.0, "p99": 10.0 }));
+    }
+}

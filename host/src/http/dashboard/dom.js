@@ -1,0 +1,68 @@
+// Elements, made without a line of markup: what comes from events and handlers is only ever text.
+
+const SVG = 'http://www.w3.org/2000/svg';
+
+/** An element with its attributes and children; what is null or false is left out. */
+export function h(name, attributes = {}, ...children) {
+  return fill(document.createElement(name), attributes, children);
+}
+
+/** The same, of SVG. */
+export function s(name, attributes = {}, ...children) {
+  return fill(document.createElementNS(SVG, name), attributes, children);
+}
+
+function fill(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value == null || value === false) continue;
+    if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
+    else element.setAttribute(name, value === true ? '' : value);
+  }
+  element.append(...children.flat(Infinity).filter((child) => child != null && child !== false));
+  return element;
+}
+
+export function section(title, ...content) {
+  return h('section', {}, h('h2', {}, title), ...content);
+}
+
+/** A table of rows of cells; `numbers` are the columns that hold such. */
+export function table(caption, heads, rows, numbers = []) {
+  const kind = (column) => (numbers.includes(column) ? 'number' : null);
+  return h('div', { class: 'scroll', tabindex: 0, role: 'group', 'aria-label': caption },
+    h('table', {},
+      h('thead', {}, h('tr', {}, heads.map((head, column) => h('th', { scope: 'col', class: kind(column) }, head)))),
+      h('tbody', {}, rows.map((row) => h('tr', {}, row.map((cell, column) => h('td', { class: kind(column) }, cell)))))));
+}
+
+/** Pairs of a name and what it is. */
+export function facts(pairs) {
+  return h('dl', {}, pairs.filter(([, fact]) => fact != null).map(([name, fact]) => [h('dt', {}, name), h('dd', {}, fact)]));
+}
+
+export function notice(text, kind = '') {
+  return h('p', { class: `notice ${kind}`, role: kind === 'bad' ? 'alert' : null }, text);
+}
+
+export const short = (digest) => (digest ?? '').slice(0, 12);
+
+export function number(value) {
+  if (value == null) return '–';
+  return value >= 100 || Number.isInteger(value) ? Math.round(value).toLocaleString('en') : value.toFixed(1);
+}
+
+export function millis(value) {
+  if (value == null) return '–';
+  if (value >= 1000) return `${(value / 1000).toFixed(value >= 10000 ? 0 : 1)} s`;
+  return `${value >= 10 ? Math.round(value) : value.toFixed(1)} ms`;
+}
+
+export function time(ms) {
+  return h('time', { datetime: new Date(ms).toISOString() }, new Date(ms).toLocaleTimeString([], { hour12: false }));
+}
+
+export function bytes(count) {
+  const units = ['B', 'KiB', 'MiB', 'GiB'];
+  const unit = Math.min(3, Math.floor(Math.log2(Math.max(count, 1)) / 10));
+  return `${number(count / 1024 ** unit)} ${units[unit]}`;
+}

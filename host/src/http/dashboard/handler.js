@@ -1,0 +1,98 @@
+// A handler or a sink: its version, its figures, its failures, and the way back.
+
+import { get, send } from './api.js';
+import { facts, h, millis, notice, number, section, short, table } from './dom.js';
+import { duration, tell } from './pipeline.js';
+
+export function page({ name }, report) {
+  const place = Object.fromEntries(['figures', 'version', 'shards', 'failures'].map((part) => [part, h('div')]));
+  const versions = h('div', {}, h('p', { class: 'faint' }, 'loading …'));
+  const said = h('p', { role: 'status' });
+  const isHandler = find(report, name)?.kind === 'handler';
+  const element = h('div', {}, h('h1', {}, name), said,
+    h('div', { class: 'columns' }, section('Now', place.figures), section('Version', place.version)),
+    isHandler && section('Versions at hand', versions),
+    h('div', { class: 'columns' }, section('Failures', place.failures), section('Shards', place.shards)));
+  let digest = null;
+  const list = async () => {
+    try {
+      versions.replaceChildren(shelf(name, await get(`/admin/handlers/${encodeURIComponent(name)}/versions`), said, list));
+    } catch (error) {
+      versions.replaceChildren(notice(error.message, 'bad'));
+    }
+  };
+  const update = (now) => {
+    const subscriber = find(now, name);
+    if (!subscriber) {
+      tell(place.figures, [notice(`There is no ${name} in pipeline.toml any more.`)]);
+      return;
+    }
+    if (isHandler && subscriber.digest !== digest) {
+      digest = subscriber.digest;
+      list();
+    }
+    show(place, subscriber, now.recent[name] ?? {});
+  };
+  update(report);
+  return { element, update };
+}
+
+const find = (report, name) => report.subscribers.find((subscriber) => subscriber.name === name);
+
+function show(place, subscriber, recent) {
+  const { version, figures } = subscriber;
+  tell(place.figures, [facts([
+    ['Reads', subscriber.subscribe.join(', ')],
+    ['Publishes', subscriber.publish.join(', ') || 'nothing'],
+    ['Dead letters to', subscriber.dead_letter],
+    ['Consumer group', subscriber.group],
+    ['Events', `${number(subscriber.events)}, ${number(recent.events_per_s ?? 0)} a second`],
+    ['Outputs', `${number(subscriber.outputs)}, ${number(recent.outputs_per_s ?? 0)} a second`],
+    ['Transactions', `${number(subscriber.commits)}, ${number(subscriber.refusals)} refused`],
+    ['Batch', spread(figures.batch_events, (value) => `${number(value)} events`)],
+    ['Handling a batch', spread(figures.handling_us, (us) => millis(us / 1000))],
+    ['Transaction', spread(figures.commit_us, (us) => millis(us / 1000))],
+    ['Since the request', spread(figures.since_request_us, (us) => millis(us / 1000))],
+  ])]);
+  tell(place.version, [
+    version.refused && notice(`The file as it is now was refused: ${version.refused}`, 'bad'),
+    facts([
+      ['Runs', h('code', { id: 'digest' }, short(subscriber.digest))],
+      ['Before', version.previous && h('code', {}, short(version.previous))],
+      ['Swapped', version.swapped_at_ms && new Date(version.swapped_at_ms).toLocaleString()],
+      ['Swaps', number(version.swaps)],
+      ['Compiled in', version.compile_ms != null ? millis(version.compile_ms) : null],
+      ['First of each partition', Object.entries(version.first_offsets).map(([partition, offset]) => `${partition}/${offset}`).join(', ') || null],
+    ]),
+  ].filter(Boolean));
+  tell(place.shards, [table('Shards', ['State', 'Runs', 'Parked keys', 'Paused'], subscriber.shards.map((shard) => [
+    shard.reason ? `${shard.state}: ${shard.reason}` : shard.state, h('code', {}, short(shard.digest)), number(shard.parked_keys), shard.full_partitions.join(', '),
+  ]), [2])]);
+  const kinds = Object.entries(figures.failures);
+  tell(place.failures, [
+    kinds.length === 0 ? h('p', { class: 'faint' }, 'None since the host started.')
+      : table('Failures by kind', ['Kind', 'Events, each try counted'], kinds.map(([kind, count]) => [kind, number(count)]), [1]),
+    facts([['Tried again', number(subscriber.retries)], ['Dead letters', number(subscriber.dead_letters)], ['Last failure', subscriber.last_failure]]),
+  ]);
+}
+
+const spread = ({ count, p50, p99 }, text) => (count === 0 ? '–' : `p50 ${text(p50)}, p99 ${text(p99)}`);
+
+/** The versions that a rollback can go to. */
+function shelf(name, { versions }, said, list) {
+  const back = async (digest) => {
+    said.textContent = `going back to ${short(digest)} …`;
+    try {
+      await send('POST', `/admin/handlers/${encodeURIComponent(name)}/rollback`, { to: digest });
+      said.textContent = `runs ${short(digest)} now, until the component's file changes`;
+    } catch (error) {
+      said.replaceChildren(notice(error.message, 'bad'));
+    }
+    list();
+  };
+  return table('Versions', ['Version', 'Since', ''], versions.map(({ digest, running, loaded_at_ms: since }) => [
+    h('code', {}, short(digest)),
+    since ? `${duration(Math.max(0, Math.round((Date.now() - since) / 1000)))} ago` : '–',
+    running ? h('strong', {}, 'runs') : h('button', { class: 'plain', onclick: () => back(digest) }, 'Roll back to it'),
+  ]));
+}

@@ -1,0 +1,54 @@
+// The host: what became of pipeline.toml, and which keys wait.
+
+import { get, send } from './api.js';
+import { facts, h, notice, number, section, table, time } from './dom.js';
+import { tell } from './pipeline.js';
+
+/** How often the keys that wait are asked for, in milliseconds. */
+const AGAIN = 2000;
+
+export function config(_parameters, report) {
+  const state = h('div');
+  const said = h('div', { role: 'status' });
+  const reload = async () => {
+    try {
+      const { changes } = await send('POST', '/admin/reload', {});
+      said.replaceChildren(changes?.length > 0 ? h('ul', {}, changes.map((change) => h('li', {}, typeof change === 'string' ? change : JSON.stringify(change)))) : h('p', {}, 'Nothing has changed.'));
+    } catch (error) {
+      said.replaceChildren(notice(error.message, 'bad'), h('pre', {}, error.problem?.detail ?? ''));
+    }
+  };
+  const element = h('div', {}, h('h1', {}, 'Configuration'),
+    section('pipeline.toml', state, h('div', { class: 'row' }, h('button', { onclick: reload }, 'Read it again')), said));
+  const update = (now) => tell(state, [
+    now.config.error && h('div', {}, notice('The file as it is now was refused; what ran before goes on.', 'bad'), h('pre', {}, now.config.error)),
+    facts([
+      ['Runs', now.config.loaded_at_ms ? `what was read ${new Date(now.config.loaded_at_ms).toLocaleString()}` : 'nothing yet'],
+      ['Changes taken', number(now.config.reloads)], ['Changes refused', number(now.config.refused)],
+      ['Resources', now.resources.map(({ name, topic }) => `/${name} → ${topic}`).join(', ') || 'none'],
+    ]),
+  ].filter(Boolean));
+  update(report);
+  return { element, update };
+}
+
+export function parked() {
+  const place = h('div');
+  const element = h('div', {}, h('h1', {}, 'Parked keys'),
+    section('Waiting for the next try', place));
+  const show = async () => {
+    try {
+      const all = (await get('/admin/parked')).parked;
+      const rows = all.flatMap(({ subscriber, keys }) => keys.map((key) => [
+        subscriber, key.key ?? h('span', { class: 'faint' }, 'no key'), key.event, number(key.attempt), time(key.first_failed_ms), time(key.next_try_ms), number(key.behind),
+      ]));
+      tell(place, [rows.length === 0 ? h('p', { class: 'faint' }, 'No key waits.')
+        : table('Parked keys', ['Handler', 'Key', 'Event', 'Next try is no.', 'Failing since', 'Next try', 'Behind it'], rows, [3, 6])]);
+    } catch (error) {
+      tell(place, [notice(error.message, 'bad')]);
+    }
+  };
+  show();
+  const timer = setInterval(show, AGAIN);
+  return { element, leave: () => clearInterval(timer) };
+}

@@ -1,0 +1,90 @@
+// The shell: which page is shown, what the host last said, and whether it says anything.
+
+import { follow, token } from './api.js';
+import { h, notice } from './dom.js';
+import { page as handler } from './handler.js';
+import { config, parked } from './host.js';
+import { page as pipeline, troubles } from './pipeline.js';
+import { page as resource, trace } from './resource.js';
+
+/** The pages, by the parts of the address behind the #. */
+const PAGES = [
+  [/^$/, [], pipeline],
+  [/^handlers\/([^/]+)$/, ['name'], handler],
+  [/^resources\/([^/]+)$/, ['resource'], resource],
+  [/^trace\/([^/]+)\/([^/]+)$/, ['resource', 'id'], trace],
+  [/^parked$/, [], parked],
+  [/^config$/, [], config],
+];
+
+const main = document.getElementById('main');
+const state = document.getElementById('state');
+let report = null;
+let shown = null;
+
+function show({ focus }) {
+  if (!report) return;
+  const address = location.hash.replace(/^#\/?/, '');
+  const [found] = PAGES.flatMap(([pattern, names, page]) => {
+    const parts = address.match(pattern);
+    return parts ? [{ page, parameters: Object.fromEntries(names.map((name, at) => [name, decodeURIComponent(parts[at + 1])])) }] : [];
+  });
+  shown?.leave?.();
+  shown = found ? found.page(found.parameters, report) : { element: notice('There is no such page.') };
+  main.replaceChildren(shown.element);
+  document.title = `${main.querySelector('h1')?.textContent ?? 'Wasmill'} · ${report.pipeline}`;
+  navigation(address);
+  // Who came by a link or a key goes on reading here.
+  if (focus) main.focus();
+}
+
+function navigation(address) {
+  const links = [['', 'Pipeline'], ...report.resources.map(({ name }) => [`resources/${name}`, name]), ['parked', 'Parked keys'], ['config', 'Configuration']];
+  document.getElementById('pages').replaceChildren(...links.map(([to, name]) =>
+    h('a', { href: `#/${to}`, 'aria-current': address === to || (to && address.startsWith(`trace/${to.slice('resources/'.length)}/`)) ? 'page' : null }, name)));
+}
+
+function say(text, kind) {
+  if (state.textContent === text) return;
+  state.className = kind;
+  state.textContent = text;
+}
+
+function told(now) {
+  const first = !report || JSON.stringify(report.resources) !== JSON.stringify(now.resources);
+  report = now;
+  document.getElementById('pipeline-name').textContent = now.pipeline;
+  const count = troubles(now).length;
+  say(count === 0 ? 'all is well' : `${count} ${count === 1 ? 'thing needs' : 'things need'} a look`, count === 0 ? 'good' : 'bad');
+  if (first) show({ focus: false });
+  else shown?.update?.(now);
+}
+
+function lost(error) {
+  if (error.status === 401 || error.status === 403) {
+    say('the host wants a token', 'warn');
+    ask(error.message);
+    return 'stop';
+  }
+  say('no word from the host; trying on', 'bad');
+  return 'go on';
+}
+
+/** For the token, where the host was started with one. */
+function ask(why) {
+  shown?.leave?.();
+  shown = null;
+  report = null;
+  const input = h('input', { id: 'token', type: 'password', autocomplete: 'current-password', required: true });
+  main.replaceChildren(h('section', {}, h('h1', {}, 'This host wants to know who asks'), h('p', {}, why),
+    h('form', { onsubmit: (event) => {
+      event.preventDefault();
+      token.set(input.value);
+      say('connecting …', '');
+      follow(told, lost);
+    } }, h('div', { class: 'field' }, h('label', { for: 'token' }, 'The token: what WASMILL_ADMIN_TOKEN is set to where the host runs'), input), h('button', {}, 'Go on'))));
+  input.focus();
+}
+
+addEventListener('hashchange', () => show({ focus: true }));
+follow(told, lost);
