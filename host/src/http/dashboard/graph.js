@@ -2,7 +2,7 @@
 
 import { number, millis, s } from './dom.js';
 
-const WIDTH = 156;
+const WIDTH = 164;
 const HEIGHT = 46;
 const GAP = { x: 36, y: 20 };
 /** How small it may get before it is scrolled instead. */
