@@ -232,20 +232,22 @@ where
         }
         let (decided, ready): (Vec<Slot>, Vec<Slot>) =
             ready.into_iter().partition(|slot| self.known(self.window.event(*slot)).is_some());
-        let mut took = None;
+        let begun_at = now().monotonic;
+        let mut handled_events = 0;
         let mut outcomes: Vec<Outcome> =
             decided.iter().filter_map(|slot| self.known(self.window.event(*slot))).collect();
         if !ready.is_empty() {
             let (events, attempts) = self.window.events(&ready);
-            let begun = now().monotonic;
             let handled = self.handler.handle(&events, &attempts);
-            took = Some((handled.len(), now().monotonic.saturating_sub(begun)));
+            handled_events = handled.len();
             assert!(
                 (1..=ready.len()).contains(&handled.len()),
                 "a handler answers for the first of its events"
             );
             outcomes.extend(handled);
         }
+
+        let ended = now();
 
         // Decide. What the handler left out has not run.
         let slots = decided.into_iter().chain(ready);
@@ -255,11 +257,11 @@ where
         let mut begun = self.window.first_of_each_partition(&ran);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
         let Decision { commit, origins, ingress_us, mut tally } =
-            decide::decide(&mut self.window, outcomes, &self.identity, now(), &mut self.random);
+            decide::decide(&mut self.window, outcomes, &self.identity, ended, &mut self.random);
         self.begun.extend(begun.iter().map(Position::topic_partition));
-        if let Some((events, took)) = took {
-            tally.figures.batch_events.record(events as u64);
-            tally.figures.handling_us.record(micros(took));
+        if handled_events > 0 {
+            tally.figures.batch_events.record(handled_events as u64);
+            tally.figures.handling_us.record(micros(ended.monotonic.saturating_sub(begun_at)));
         }
         tally.begun = begun.into_iter().map(|position| (self.identity.digest.clone(), position)).collect();
 
@@ -268,7 +270,7 @@ where
             self.done.add(tally);
         } else {
             let digest = self.identity.digest.clone();
-            let at = now().monotonic;
+            let at = ended.monotonic;
             self.submitted.push_back(Submitted { digest, origins, ingress_us, at, tally });
             self.commits.submit(commit, &self.source.membership());
             if !self.handler.can_be_repeated() {

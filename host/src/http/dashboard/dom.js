@@ -60,9 +60,3 @@ export function millis(value) {
 export function time(ms) {
   return h('time', { datetime: new Date(ms).toISOString() }, new Date(ms).toLocaleTimeString([], { hour12: false }));
 }
-
-export function bytes(count) {
-  const units = ['B', 'KiB', 'MiB', 'GiB'];
-  const unit = Math.min(3, Math.floor(Math.log2(Math.max(count, 1)) / 10));
-  return `${number(count / 1024 ** unit)} ${units[unit]}`;
-}
