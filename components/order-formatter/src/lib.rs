@@ -90,8 +90,12 @@ enum Status {
 
 #[derive(Serialize)]
 struct Line<'a> {
-    #[serde(flatten)]
-    item: &'a Item<'a>,
+    // Not flattened: serde would make a map of it, field by field.
+    sku: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    quantity: u64,
+    unit_price_cents: u64,
     line_total_cents: u64,
     line_total: String,
 }
@@ -168,8 +172,14 @@ fn add_up<'a>(order: &'a Order<'_>) -> Result<(Vec<Line<'a>>, u64), Failure> {
             let reason = format!("items[{i}]: with it the order comes to more than {GREATEST_CENTS} cents");
             return Err(Failure::reject(reason));
         }
-        let line_total = money::format(line_total_cents, &order.currency);
-        lines.push(Line { item, line_total_cents, line_total });
+        lines.push(Line {
+            sku: &item.sku,
+            name: item.name.as_ref().map(|Text(text)| &**text),
+            quantity,
+            unit_price_cents,
+            line_total_cents,
+            line_total: money::format(line_total_cents, &order.currency),
+        });
     }
     Ok((lines, total))
 }

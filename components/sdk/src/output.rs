@@ -17,7 +17,8 @@ impl Output {
     /// A `reject` when `value` has no JSON form, such as a map whose keys are not strings.
     pub fn json(event: &Event, value: &impl Serialize) -> Result<Self, Failure> {
         // Most handlers pass on what they got and a little more.
-        let mut payload = Vec::with_capacity(event.payload.as_ref().map_or(0, Vec::len) + 256);
+        let mut payload =
+            Vec::with_capacity(event.payload.as_ref().map_or(0, |payload| payload.len() / 2 * 3) + 256);
         serde_json::to_writer(&mut payload, value)
             .map_err(|error| Failure::reject(format!("the output has no JSON form: {error}")))?;
         Ok(Self::new(event, payload))

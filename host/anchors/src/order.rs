@@ -106,7 +106,14 @@ pub fn details(payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
         Ok(text) => serde_json::from_str(text)?,
         Err(_) => serde_json::from_slice(payload)?,
     };
-    let money = |cents: u64| format!("{}.{:02} {}", cents / 100, cents % 100, order.currency);
+    let money = |cents: u64| {
+        let mut text = cents.to_string();
+        text.insert_str(0, &"00"[..3_usize.saturating_sub(text.len())]);
+        text.insert(text.len() - 2, '.');
+        text.push(' ');
+        text.push_str(&order.currency);
+        text
+    };
     let lines: Vec<Line<'_>> = order
         .items
         .iter()
@@ -123,7 +130,7 @@ pub fn details(payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
         })
         .collect();
     let total_cents = lines.iter().map(|line| line.line_total_cents).sum();
-    let mut output = Vec::with_capacity(payload.len() + 256);
+    let mut output = Vec::with_capacity(payload.len() / 2 * 3 + 256);
     serde_json::to_writer(
         &mut output,
         &Details {

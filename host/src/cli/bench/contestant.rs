@@ -39,6 +39,13 @@ impl Kind {
     pub(super) const ALL: [Self; 3] =
         [Self::Native(Native::Plain), Self::Native(Native::Overlapped), Self::Host];
 
+    /// All, another one first in each round.
+    pub(super) fn in_turn(round: u32) -> [Self; 3] {
+        let mut all = Self::ALL;
+        all.rotate_left(round as usize % 3);
+        all
+    }
+
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Native(Native::Plain) => "plain",
@@ -187,7 +194,7 @@ pub(super) fn offsets(ground: &Ground) -> miette::Result<Offsets> {
 }
 
 /// Of all partitions of the topic together: records, and the markers of transactions.
-pub(super) fn ends(ground: &Ground, offsets: &mut Offsets, topic: &str) -> miette::Result<u64> {
+fn ends(ground: &Ground, offsets: &mut Offsets, topic: &str) -> miette::Result<u64> {
     let topic: [Arc<str>; 1] = [topic.into()];
     let extents = offsets.extents(&topic).map_err(|error| broker::refused(&ground.cluster, error))?;
     Ok(extents.values().map(|extent| u64::try_from(extent.end).unwrap_or_default()).sum())

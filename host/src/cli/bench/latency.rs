@@ -1,4 +1,4 @@
-//! How long an event takes, from before it is published to when its output is read, committed.
+//! How long an event takes, from when it is due to when its output is read, committed.
 
 use std::sync::Arc;
 use std::thread;
@@ -66,12 +66,13 @@ pub(super) fn round(ground: &Ground, kind: Kind, rate: u32, seconds: u64) -> mie
     Ok(Latency { p50: at(0.5), p99: at(0.99), p999: at(0.999) })
 }
 
-fn micros() -> u64 {
+/// Since the Unix epoch.
+pub(super) fn micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 
 /// Cheaper than to parse the whole.
-fn placed_at_us(payload: &[u8]) -> Option<u64> {
+pub(super) fn placed_at_us(payload: &[u8]) -> Option<u64> {
     const NAME: &[u8] = b"\"placed_at_us\":";
     let at = payload.windows(NAME.len()).rposition(|window| window == NAME)? + NAME.len();
     let digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit());

@@ -1,7 +1,7 @@
 //! `wasmill bench`: the host with a component against native loops that do the same by hand, on one broker, in one run.
 //!
-//! Each contestant is a process of its own, started anew for each round, on fresh topics; their rounds alternate, so that
-//! what disturbs the machine disturbs all of them. The events of a throughput round become visible at once, in one
+//! Each contestant is a process of its own, started anew for each round, on fresh topics; their rounds alternate, each time
+//! in another order, so that what disturbs the machine disturbs all of them. The events of a throughput round become visible at once, in one
 //! transaction, when the contestant has warmed up.
 
 mod contestant;
@@ -54,7 +54,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..=2_000_000))]
     events: u64,
 
-    /// Events of a batch, at most.
+    /// Events of a native loop's transaction and of a call of the component, at most. The host gathers several calls in
+    /// one transaction.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
 
@@ -70,7 +71,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=16))]
     processes: u32,
 
-    /// Events a second at which latency is measured; or a share of the host's peak, such as `50%`. None: `0`.
+    /// Events a second at which latency is measured; or a share of what the slowest of them can do, such
+    /// as `50%`. None: `0`.
     #[arg(long, value_delimiter = ',', default_values = ["20", "1000", "50%", "80%"], value_name = "RATE,…")]
     rates: Vec<Rate>,
 
@@ -78,7 +80,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u64).range(2..), value_name = "SECONDS")]
     seconds: u64,
 
-    /// Where the report is written as well, as JSON.
+    /// Where the report is written as well, as JSON, after each round.
     #[arg(long, default_value = "bench.json", value_name = "FILE")]
     out: PathBuf,
 
@@ -99,7 +101,7 @@ const WARM_UP: usize = 5000;
 #[derive(Clone, Copy, Debug)]
 enum Rate {
     PerSecond(u32),
-    /// Of the host's peak.
+    /// Of what the slowest contestant does at its fastest.
     Percent(u32),
 }
 
@@ -168,25 +170,27 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         rounds: args.rounds,
     });
     for round in 1..=args.rounds {
-        for kind in Kind::ALL {
+        for kind in Kind::in_turn(round) {
             ground.bar.set_message(format!("throughput, round {round} of {}: {kind}", args.rounds));
             report.throughput(kind, throughput::round(&ground, kind, args.events)?);
         }
+        report.write(&args.out)?;
     }
-    let peak = report.peak();
+    let slowest = report.slowest();
     for rate in &args.rates {
         let rate = match *rate {
             Rate::PerSecond(rate) => rate,
-            Rate::Percent(percent) => (peak * f64::from(percent) / 100.0) as u32,
+            Rate::Percent(percent) => (slowest * f64::from(percent) / 100.0) as u32,
         };
         if rate == 0 {
             continue;
         }
         for round in 1..=args.rounds {
-            for kind in Kind::ALL {
+            for kind in Kind::in_turn(round) {
                 ground.bar.set_message(format!("{rate}/s, round {round} of {}: {kind}", args.rounds));
                 report.latency(rate, kind, latency::round(&ground, kind, rate, args.seconds)?);
             }
+            report.write(&args.out)?;
         }
     }
     if let Some(file) = &args.plot {
@@ -195,12 +199,9 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         report.sweep(sweep);
     }
     ground.bar.finish_and_clear();
-    let json = serde_json::to_string_pretty(&report.summary()).into_diagnostic()?;
-    fs::write(&args.out, &json)
-        .into_diagnostic()
-        .wrap_err_with(|| format!("can't write {}", args.out.display()))?;
+    report.write(&args.out)?;
     if args.json {
-        answer!("{json}");
+        answer!("{}", report.json()?);
     } else {
         answer!("{report}");
     }

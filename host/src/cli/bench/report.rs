@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs;
+use std::path::Path;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
+use miette::{IntoDiagnostic, WrapErr};
 use serde::Serialize;
 
 use super::contestant::Kind;
@@ -108,13 +111,25 @@ impl Report {
         self.sweep = Some(sweep);
     }
 
-    /// The host's events a second.
-    pub(super) fn peak(&self) -> f64 {
-        let of_host = self.throughput.get(&Kind::Host).into_iter().flatten();
-        Spread::of(of_host.map(|round| round.events_per_s)).median
+    /// What the slowest contestant does, in events a second.
+    pub(super) fn slowest(&self) -> f64 {
+        let medians =
+            self.throughput.values().map(|of| Spread::of(of.iter().map(|round| round.events_per_s)).median);
+        medians.fold(f64::INFINITY, f64::min)
     }
 
-    pub(super) fn summary(&self) -> Summary<'_> {
+    pub(super) fn json(&self) -> miette::Result<String> {
+        serde_json::to_string_pretty(&self.summary()).into_diagnostic()
+    }
+
+    /// What is known so far: a bench takes minutes, and one that breaks off has measured something too.
+    pub(super) fn write(&self, file: &Path) -> miette::Result<()> {
+        fs::write(file, self.json()?)
+            .into_diagnostic()
+            .wrap_err_with(|| format!("can't write {}", file.display()))
+    }
+
+    fn summary(&self) -> Summary<'_> {
         let figure = |name, figure: fn(&Throughput) -> f64| Figure::new(name, &self.throughput, figure);
         Summary {
             settings: self.settings.clone(),
@@ -213,6 +228,6 @@ mod tests {
         }
         let figure = &report.summary().throughput[0];
         assert_eq!((figure.host.min, figure.host.median, figure.host.max), (10.0, 20.0, 30.0));
-        assert_eq!((report.peak(), figure.host_to_plain), (20.0, 2.0));
+        assert_eq!((report.slowest(), figure.host_to_plain), (10.0, 2.0));
     }
 }

@@ -1,17 +1,19 @@
 //! How fast: all events are there at once, and the contestant has them to itself.
 
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
 use miette::miette;
-use serde_json::Value;
 use wasmill_anchors::{Task, details, order};
 
 use super::Ground;
-use super::contestant::{Contestant, Kind, ends, load, offsets};
+use super::contestant::{Contestant, Kind, load, offsets};
+use super::latency::{micros, placed_at_us};
 use crate::cli::broker;
 use crate::event::{Event, TopicPartition};
 use crate::process::Process;
+use crate::text;
 
 /// Of one round.
 #[derive(Clone, Copy, Debug)]
@@ -34,30 +36,24 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
 
     let warm_up = ground.warm_up();
     load(&task, warm_up..warm_up + events, ground.bytes)?;
+    let visible_ms = micros() / 1000;
     contestant.until_quiet(ground, &task, warm_up + events)?;
 
     let processor = contestant.sum(Process::processor_seconds)? - processor;
     let peak_memory_mb = contestant.sum(|process| Ok(process.peak_bytes()? as f64 / 1e6))?;
-    let markers_and_all = ends(ground, &mut offsets, &task.output)?;
-    let markers_before =
-        before.values().map(|extent| u64::try_from(extent.end).unwrap_or_default()).sum::<u64>();
-    let commits = markers_and_all.saturating_sub(markers_before + events);
-
     let after = offsets.extents(&topic).map_err(refused)?;
-    let mut first = i64::MAX;
-    let mut last = i64::MIN;
-    for (partition, extent) in &after {
-        let from = before.get(partition).map_or(extent.start, |extent| extent.end);
-        // The markers of transactions are among the offsets.
-        let early = read(ground, partition, from..(from + 50).min(extent.end))?;
-        let late = read(ground, partition, (extent.end - 50).max(from)..extent.end)?;
-        for event in early.first().into_iter().chain(late.last()) {
-            check(&task, event, ground.bytes)?;
-            let at = event.timestamp_ms.unwrap_or_default();
-            (first, last) = (first.min(at), last.max(at));
-        }
-    }
-    let seconds = (last - first).max(1) as f64 / 1000.0;
+    let made: BTreeMap<_, _> = after
+        .into_iter()
+        .map(|(partition, extent)| {
+            let from = before.get(&partition).map_or(extent.start, |extent| extent.end);
+            (partition, from..extent.end)
+        })
+        .collect();
+    let Outputs { last_ms } = outputs(ground, &task, warm_up..warm_up + events, &made)?;
+    // What is no record is the marker of a transaction.
+    let offsets: i64 = made.values().map(|range| range.end - range.start).sum();
+    let commits = offsets.unsigned_abs() - events;
+    let seconds = last_ms.saturating_sub(visible_ms).max(1) as f64 / 1000.0;
     Ok(Throughput {
         events_per_s: events as f64 / seconds,
         cpu_us_per_event: processor * 1e6 / events as f64,
@@ -66,27 +62,50 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
     })
 }
 
-fn read(ground: &Ground, partition: &TopicPartition, range: Range<i64>) -> miette::Result<Vec<Event>> {
-    let mut events = Vec::new();
-    let mut tail = broker::within(&ground.cluster, &[(partition.clone(), range)].into())?;
-    broker::read_to_the_end(&mut tail, &ground.cluster, |event| events.push(event))?;
-    Ok(events)
+struct Outputs {
+    /// When the last one was sent.
+    last_ms: u64,
 }
 
-/// Who does less work, or other work, is not measured.
-fn check(task: &Task, output: &Event, bytes: usize) -> miette::Result<()> {
-    let payload = output.payload.as_deref().unwrap_or_default();
-    let value: Value = serde_json::from_slice(payload).unwrap_or_default();
-    let number = output.key.as_deref().and_then(|key| std::str::from_utf8(key).ok()?.get(2..)?.parse().ok());
-    let placed = value["placed_at_us"].as_u64();
-    let expected = number.zip(placed).and_then(|(n, at)| details(order(n, at, bytes).1.as_bytes()).ok());
-    if expected.as_deref() == Some(payload) {
-        Ok(())
-    } else {
-        Err(miette!(
-            "{} has made something else of its event: {}",
-            task.name,
-            crate::text::cut(&crate::text::one_line(&String::from_utf8_lossy(payload)), 300)
-        ))
+/// Reads all: who has not made one output of each event, or has made another one, is not measured.
+fn outputs(
+    ground: &Ground,
+    task: &Task,
+    numbers: Range<u64>,
+    made: &BTreeMap<TopicPartition, Range<i64>>,
+) -> miette::Result<Outputs> {
+    let mut missing: HashSet<u64> = numbers.collect();
+    let mut wrong = None;
+    let mut last_ms = 0;
+    let mut tail = broker::within(&ground.cluster, made)?;
+    broker::read_to_the_end(&mut tail, &ground.cluster, |output| {
+        let number = number(&output).filter(|number| missing.remove(number));
+        if wrong.is_none() && !number.is_some_and(|number| is_right(number, &output, ground.bytes)) {
+            wrong = Some(output.payload.unwrap_or_default());
+        }
+        last_ms = last_ms.max(output.timestamp_ms.unwrap_or_default().unsigned_abs());
+    })?;
+    if let Some(payload) = wrong {
+        let payload = text::cut(&text::one_line(&String::from_utf8_lossy(&payload)), 300);
+        return Err(miette!(
+            "{} has made something else of an event, or made it twice: {payload}",
+            task.name
+        ));
     }
+    if !missing.is_empty() {
+        return Err(miette!("{} has left out {} events", task.name, missing.len()));
+    }
+    Ok(Outputs { last_ms })
+}
+
+/// Of its order, by its key.
+fn number(output: &Event) -> Option<u64> {
+    std::str::from_utf8(output.key.as_deref()?).ok()?.strip_prefix("o-")?.parse().ok()
+}
+
+fn is_right(number: u64, output: &Event, bytes: usize) -> bool {
+    let payload = output.payload.as_deref().unwrap_or_default();
+    let expected =
+        placed_at_us(payload).and_then(|placed| details(order(number, placed, bytes).1.as_bytes()).ok());
+    expected.as_deref() == Some(payload)
 }
