@@ -111,10 +111,16 @@ fn observe(
 ) -> Result<(Vec<Sample>, u32)> {
     let process = host.process();
     let (started, mut swaps, mut samples) = (Instant::now(), 0, Vec::<Sample>::new());
+    let mut version = running(host)?;
     println!("minute   RSS MB  threads  files  p50 ms  p99 ms");
     while started.elapsed() + EVERY < duration {
         let began = Instant::now();
         if started.elapsed() > SWAP_AFTER * (swaps + 1) {
+            let now = running(host)?;
+            if swaps > 0 && now == version {
+                return Err(format!("swap {swaps} has not taken effect in {SWAP_AFTER:?}").into());
+            }
+            version = now;
             swaps += 1;
             folder.put("soak.wasm", component, swaps)?;
         }
@@ -136,6 +142,13 @@ fn observe(
         thread::sleep(EVERY.saturating_sub(began.elapsed()));
     }
     Ok((samples, swaps))
+}
+
+/// The digest of the version that runs.
+fn running(host: &Host) -> Result<String> {
+    let status: Value = serde_json::from_str(&host.get("/status")?)?;
+    let digest = status["subscribers"][0]["digest"].as_str();
+    Ok(digest.ok_or("no version runs")?.to_string())
 }
 
 /// The median and the 99th percentile, in milliseconds, of what comes out now.

@@ -5,6 +5,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod dead_letters;
 pub mod event;
 mod file;
 pub mod guest;
@@ -13,6 +14,7 @@ pub mod http;
 pub mod log;
 pub mod mail;
 pub mod process;
+mod reading;
 mod replace;
 pub mod schema;
 pub mod shard;

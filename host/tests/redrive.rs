@@ -9,11 +9,11 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use common::host::{Host, Pipeline, until, wasmill};
+use common::host::{Host, Pipeline, subscriber, until, wasmill};
 use common::kafka::Broker;
 use common::orders::{publish, read, text};
-use common::{DEADLINE, built_guest, rename_over};
-use serde_json::Value;
+use common::{DEADLINE, built_guest, http, rename_over};
+use serde_json::{Value, json};
 use wasmill::event::headers::{HANDLER, REDRIVE_FOR, REDRIVE_OF};
 use wasmill::event::{Event, header};
 
@@ -133,6 +133,69 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     assert!(String::from_utf8_lossy(&other_cause.stdout).contains("none of those"), "{other_cause:?}");
     let elsewhere = dlq(&["redrive", "fate", "--at", "other.dlq/0/0"]).output().unwrap();
     assert!(String::from_utf8_lossy(&elsewhere.stderr).contains("no dead letter of"), "{elsewhere:?}");
+    let (status, _) = host.stop("TERM");
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn whoever_may_command_the_host_lists_shows_puts_back_and_lets_go() {
+    let kafka = Broker::start_empty();
+    let pipeline = Pipeline::written(PIPELINE);
+    let echo = fs::read(built_guest("echo")).unwrap();
+    pipeline.put("fate.wasm", &fs::read(built_guest("fate")).unwrap());
+    pipeline.put("other.wasm", &echo);
+    let mut host = Host::start(&pipeline, &kafka.address, "one", &[]);
+    host.ready();
+    let get = |path: &str| http::get(&host.url(path)).unwrap();
+    let post = |path: &str, body: &Value| http::post(&host.url(path), &body.to_string(), &[]).unwrap();
+    assert_eq!(get("/admin/dead-letters").json(), json!({ "groups": [], "letters": [] }));
+
+    publish(&kafka.address, "in", ["reject", "panic", "reject"].map(|fate| ("k".into(), fate.into())));
+    let letters = || get("/admin/dead-letters?handler=fate").json()["letters"].as_array().unwrap().clone();
+    until(DEADLINE, || letters().len() == 3).unwrap_or_else(|()| panic!("{}", host.log()));
+    assert_eq!(get("/admin/dead-letters?cause=reject").json()["groups"][0]["count"], 2);
+    assert_eq!(get("/admin/dead-letters?handler=other").json()["letters"], json!([]));
+    let first = letters()[0]["position"].as_str().unwrap().to_string();
+    let shown = get(&format!("/admin/dead-letters/{first}")).json();
+    assert_eq!((&shown["kind"], &shown["payload"]["text"]), (&json!("reject"), &json!("reject")), "{shown}");
+
+    let redrive = "/admin/dead-letters/redrive";
+    let dry = post(redrive, &json!({ "handler": "fate", "at": [first], "dry_run": true })).json();
+    assert_eq!((&dry["count"], &dry["dry_run"], letters().len()), (&json!(1), &json!(true), 3), "{dry}");
+    rename_over(&pipeline.path().join("fate.wasm"), &echo);
+    until(DEADLINE, || host.status().is_some_and(|of| subscriber(&of, "fate")["version"]["swaps"] == 1))
+        .unwrap();
+    for count in [1, 0] {
+        let done = post(redrive, &json!({ "handler": "fate", "at": [first] })).json();
+        assert_eq!((&done["count"], &done["already"]), (&json!(count), &json!(1 - count)), "{done}");
+    }
+    until(DEADLINE, || read(&kafka.address, "out").len() == 1).unwrap_or_else(|()| panic!("{}", host.log()));
+    let gone = post(
+        "/admin/dead-letters/discard",
+        &json!({ "handler": "fate", "cause": "trap", "reason": "a test" }),
+    );
+    assert_eq!(gone.json()["count"], 1, "{gone:?}");
+    assert_eq!(letters().len(), 1);
+
+    for (answer, status, said) in [
+        (get("/admin/dead-letters?handler=nobody"), 404, "no handler or sink `nobody`"),
+        (get("/admin/dead-letters?cause=bad%20luck"), 422, "one of retry, reject"),
+        (get("/admin/dead-letters/fate.dlq/0/99999"), 409, "there is no record at fate.dlq/0/99999"),
+        (
+            post(redrive, &json!({ "handler": "fate", "at": ["other.dlq/0/0"] })),
+            404,
+            "no dead letter of `fate`",
+        ),
+        (post(redrive, &json!({ "handler": "fate", "at": ["nonsense"] })), 422, "topic/partition/offset"),
+        (
+            post("/admin/dead-letters/discard", &json!({ "handler": "fate", "reason": " " })),
+            422,
+            "must say why",
+        ),
+    ] {
+        assert_eq!(answer.status, status, "{answer:?}");
+        assert!(answer.body.contains(said), "{said}: {answer:?}");
+    }
     let (status, _) = host.stop("TERM");
     assert!(status.success(), "{status}");
 }

@@ -76,7 +76,7 @@ pub fn pace(
         let elapsed = started.elapsed().min(duration);
         let due = first + (elapsed.as_secs_f64() * f64::from(rate)) as u64;
         while next < due {
-            let due_us = ((next - first) as f64 / f64::from(rate) * 1e6) as u64;
+            let due_us = ((next - first + 1) as f64 / f64::from(rate) * 1e6) as u64;
             send(&producer, topic, next, started_us + due_us, bytes)?;
             next += 1;
         }

@@ -1,10 +1,11 @@
-//! The admin API: which versions a handler has, going back to one, reading pipeline.toml again.
+//! The admin API: which versions a handler has, going back to one, dead letters, reading pipeline.toml again.
 //!
 //! The HTTP side knows nothing of versions and plans. It lets in who may (`access`), makes a [`Command`] of a request
 //! (`routes`), and passes it on to whoever runs the host. That is a plain thread, so the channel is std's; each
 //! command carries the way for its one answer.
 
 mod access;
+mod dead_letters;
 mod routes;
 
 use std::env;
@@ -21,6 +22,7 @@ use tokio::sync::oneshot;
 
 use super::problem::Problem;
 use crate::config::plan::Secret;
+use crate::dead_letters::Ask;
 
 pub(super) use routes::routes;
 
@@ -75,6 +77,8 @@ pub enum Command {
     Rollback { handler: String, to: Option<String> },
     /// Which keys wait for the next try of an event.
     Parked,
+    /// Dead letters: which there are, one of them, to put some back or let them go.
+    DeadLetters(Ask),
     /// Reads pipeline.toml again.
     Reload,
     /// What would change if pipeline.toml were this.

@@ -12,7 +12,7 @@ const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// Path, type, text.
-const FILES: [(&str, &str, &str); 12] = [
+const FILES: [(&str, &str, &str); 13] = [
     ("/", HTML, include_str!("dashboard/index.html")),
     ("/dashboard/api.js", SCRIPT, include_str!("dashboard/api.js")),
     ("/dashboard/dom.js", SCRIPT, include_str!("dashboard/dom.js")),
@@ -21,6 +21,7 @@ const FILES: [(&str, &str, &str); 12] = [
     ("/dashboard/handler.js", SCRIPT, include_str!("dashboard/handler.js")),
     ("/dashboard/host.js", SCRIPT, include_str!("dashboard/host.js")),
     ("/dashboard/icon.svg", IMAGE, include_str!("dashboard/icon.svg")),
+    ("/dashboard/letters.js", SCRIPT, include_str!("dashboard/letters.js")),
     ("/dashboard/main.js", SCRIPT, include_str!("dashboard/main.js")),
     ("/dashboard/pipeline.js", SCRIPT, include_str!("dashboard/pipeline.js")),
     ("/dashboard/resource.js", SCRIPT, include_str!("dashboard/resource.js")),

@@ -22,6 +22,7 @@ use super::history::History;
 use super::inbox::Inbox;
 use super::jobs;
 use super::pipeline_file::PipelineFile;
+use super::readers::Readers;
 use super::signal::Signal;
 use super::slot::{Deployed, Slot};
 use super::subscriber::{Grounds, Shards, handler_status, sink_status};
@@ -64,6 +65,7 @@ pub(super) struct Deployer {
     topics: Topics,
     /// What a pipeline.toml that was refused refers to: perhaps it gets there.
     awaited: BTreeSet<PathBuf>,
+    readers: Readers,
 }
 
 struct Handler {
@@ -131,6 +133,7 @@ impl Deployer {
             shards: BTreeMap::new(),
             topics: Topics::default(),
             awaited: BTreeSet::new(),
+            readers: Readers::default(),
         };
         deployer.put_to_work(candidates, bound)?;
         deployer.parts.grounds.status.config_loaded();

@@ -13,6 +13,7 @@ mod history;
 mod inbox;
 mod jobs;
 mod pipeline_file;
+mod readers;
 mod run;
 mod signal;
 mod slot;

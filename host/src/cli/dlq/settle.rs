@@ -1,30 +1,22 @@
 //! `wasmill dlq redrive` and `discard`: dead letters are put back, or let go.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
-use miette::{IntoDiagnostic, miette};
+use miette::IntoDiagnostic;
 
-use super::letter::Failed;
-use super::marks;
-use super::settling::{Act, Report, Settling};
-use super::{CAUSES, Subscriber, subscribers};
 use crate::cli::span::{self, Point, Span};
 use crate::cli::{broker, host};
-use crate::config::plan::{Plan, TopicKind, TopicPlan};
-use crate::event::{Event, Position};
-use crate::log::Committer as _;
+use crate::config::plan::Plan;
+use crate::dead_letters::settle::{Act, MAX_REDRIVES, Report, Wanted, settle};
+use crate::dead_letters::{CAUSES, only};
+use crate::event::Position;
 use crate::text::{count, one_line};
 
 /// Letters of the report that people see.
 const SHOWN_TO_PEOPLE: usize = 10;
-/// Letters of one transaction, at most.
-const BATCH: usize = 100;
 
 /// Puts dead letters back into the topics that their events came from.
 ///
@@ -39,14 +31,14 @@ Examples:
   wasmill dlq redrive mail --at mail.dlq/0/3")]
 pub(super) struct RedriveArgs {
     #[command(flatten)]
-    wanted: Wanted,
+    which: Which,
 
     /// Events a second, at most.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     rate: Option<u32>,
 
     /// An event that was put back so often already stays where it is.
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
+    #[arg(long, default_value_t = MAX_REDRIVES, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_redrives: u32,
 }
 
@@ -58,7 +50,7 @@ Examples:
   wasmill dlq discard mail --at mail.dlq/0/3 --reason 'the address is gone'")]
 pub(super) struct DiscardArgs {
     #[command(flatten)]
-    wanted: Wanted,
+    which: Which,
 
     /// Why: it is kept beside the letter's position.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
@@ -67,7 +59,7 @@ pub(super) struct DiscardArgs {
 
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
-struct Wanted {
+struct Which {
     /// The handler or sink whose they are.
     handler: String,
 
@@ -105,118 +97,47 @@ struct Wanted {
 }
 
 pub(super) fn redrive(plan: &Plan, args: &RedriveArgs) -> miette::Result<ExitCode> {
-    let subscriber = subscriber(plan, &args.wanted)?;
-    let Subscriber { name, subscribe, .. } = subscriber;
-    settle(
-        plan,
-        &args.wanted,
-        &subscriber,
-        &Act::Redrive { max: args.max_redrives, subscribe, name },
-        args.rate,
-    )
+    run(plan, &args.which, Act::Redrive { max: args.max_redrives }, args.rate)
 }
 
 pub(super) fn discard(plan: &Plan, args: &DiscardArgs) -> miette::Result<ExitCode> {
-    let subscriber = subscriber(plan, &args.wanted)?;
-    settle(plan, &args.wanted, &subscriber, &Act::Discard { reason: &args.reason }, None)
+    run(plan, &args.which, Act::Discard { reason: args.reason.clone() }, None)
 }
 
-fn subscriber<'a>(plan: &'a Plan, wanted: &Wanted) -> miette::Result<Subscriber<'a>> {
-    let subscriber = subscribers(plan, Some(&wanted.handler))?.remove(0);
-    match wanted.at.iter().find(|position| position.topic != *subscriber.dead_letter) {
-        Some(elsewhere) => Err(miette!(
-            help = "`wasmill dlq ls` tells where dead letters stand",
-            "{elsewhere} is no dead letter of `{}`: those are in {}",
-            subscriber.name,
-            subscriber.dead_letter
-        )),
-        None => Ok(subscriber),
-    }
-}
-
-fn settle(
-    plan: &Plan,
-    wanted: &Wanted,
-    subscriber: &Subscriber<'_>,
-    act: &Act<'_>,
-    rate: Option<u32>,
-) -> miette::Result<ExitCode> {
-    let cluster = broker::connect(wanted.url.as_deref(), plan)?;
-    let marks = marks::topic(subscriber.dead_letter);
-    let refused = |error| broker::refused(&cluster, error);
-    let committer = if wanted.dry_run {
-        None
-    } else {
-        let letters = plan.topics.iter().find(|topic| topic.name == *subscriber.dead_letter);
-        let replication = letters.map_or(-1, |topic| topic.replication);
-        let topic = TopicPlan { name: marks.clone(), partitions: 1, replication, kind: TopicKind::Marks };
-        cluster.ensure_topics(&[topic]).map_err(refused)?;
-        Some(cluster.only_committer(&marks).map_err(refused)?)
+fn run(plan: &Plan, which: &Which, act: Act, rate: Option<u32>) -> miette::Result<ExitCode> {
+    let Which { handler, cause, since, key, at, limit, dry_run, url, json } = which;
+    let wanted = Wanted {
+        cause: cause.clone(),
+        key: key.clone(),
+        at: at.clone(),
+        limit: *limit,
+        dry_run: *dry_run,
+        rate,
     };
-    let mut settling = Settling::begin(&cluster, marks, act, committer)?;
-    // What fails again meanwhile is for another time.
-    let since = wanted.since.as_ref().unwrap_or(&Point::Beginning);
-    let span = Span::resolve(&cluster, std::slice::from_ref(subscriber.dead_letter), since, &Point::End)?;
-    let mut tail = broker::within(&cluster, &span.ranges)?;
+    let subscriber = only(plan, handler)?;
+    wanted.are_of(&subscriber)?;
+    let cluster = broker::connect(url.as_deref(), plan)?;
+    let since = since.as_ref().unwrap_or(&Point::Beginning);
+    let topics = std::slice::from_ref(subscriber.dead_letter);
     let bar = ProgressBar::new_spinner().with_message("settled");
-    let mut unmet: BTreeSet<&Position> = wanted.at.iter().collect();
-    let mut left = wanted.limit.unwrap_or(usize::MAX);
-    let batch = rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
-    while let Some(letters) = broker::batch(&mut tail, &cluster, batch)? {
-        let (chosen, others): (Vec<Event>, Vec<Event>) =
-            letters.into_iter().partition(|letter| span.takes(letter) && wanted.takes(letter));
-        for letter in &chosen {
-            unmet.remove(&letter.position);
-        }
-        for Event { position, .. } in &others {
-            if unmet.remove(position) {
-                let why = "it is none of those that the other options choose".to_string();
-                settling.report.failed.push((position.to_string(), why));
-            }
-        }
-        let (begun, before) = (Instant::now(), settling.report.count);
-        settling.settle(chosen.into_iter(), left)?;
-        let done = settling.report.count - before;
-        left -= usize::try_from(done).unwrap_or(left).min(left);
-        bar.set_position(settling.report.count);
-        if left == 0 {
-            break;
-        }
-        if let Some(rate) = rate.filter(|_| !wanted.dry_run) {
-            let due = Duration::from_secs_f64(done as f64 / f64::from(rate));
-            thread::sleep(due.saturating_sub(begun.elapsed()));
-        }
-    }
+    // What fails again meanwhile is for another time.
+    let span = Span::resolve(&cluster, topics, since, &Point::End)?;
+    let takes = |letter: &_| span.takes(letter);
+    let report = settle(&cluster, &subscriber, &act, &wanted, &span.ranges, takes, |done| {
+        bar.set_position(done);
+    })?;
     bar.finish_and_clear();
-    let Settling { mut report, committer, .. } = settling;
-    if left > 0 {
-        let since = if wanted.since.is_some() { ", or it is older than `--since`" } else { "" };
-        let nothing = |position: &Position| (position.to_string(), format!("there is no such record{since}"));
-        report.failed.extend(unmet.into_iter().map(nothing));
-    }
-    report.dry_run = wanted.dry_run;
-    if let Some(committer) = committer {
-        committer.close(Duration::from_secs(4));
-    }
-    if wanted.json {
+    if *json {
         answer!("{}", serde_json::to_string_pretty(&report).into_diagnostic()?);
     } else {
-        answer!("{}", Shown { report: &report, act });
+        answer!("{}", Shown { report: &report, act: &act });
     }
     Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-impl Wanted {
-    fn takes(&self, letter: &Event) -> bool {
-        self.cause.as_ref().is_none_or(|cause| Failed::of(letter).cause() == cause)
-            && self.key.as_ref().is_none_or(|key| letter.key.as_deref() == Some(key.as_bytes()))
-            && (self.at.is_empty() || self.at.contains(&letter.position))
-    }
-}
-
 struct Shown<'a> {
     report: &'a Report,
-    act: &'a Act<'a>,
+    act: &'a Act,
 }
 
 impl fmt::Display for Shown<'_> {

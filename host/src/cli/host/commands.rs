@@ -152,9 +152,11 @@ mod tests {
             };
             let _ = answer.send(match &command {
                 Command::Rollback { .. } => Err(refused()),
-                Command::Versions { .. } | Command::Parked | Command::Reload | Command::Diff { .. } => {
-                    Ok(json!({ "done": true }))
-                }
+                Command::Versions { .. }
+                | Command::Parked
+                | Command::DeadLetters(_)
+                | Command::Reload
+                | Command::Diff { .. } => Ok(json!({ "done": true })),
             });
             Some(command)
         });

@@ -11,7 +11,7 @@ use super::ignore::Ignored;
 use super::json;
 use super::published::Entry;
 use crate::cli::broker;
-use crate::cli::dlq::letter::Failed;
+use crate::dead_letters::letter::Failed;
 use crate::event::{Event, Failure, Header, Position, Record};
 use crate::log::kafka::{Cluster, Tail};
 

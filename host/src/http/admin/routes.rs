@@ -12,7 +12,7 @@ use axum::{Router, middleware};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{Admin, Command, access};
+use super::{Admin, Command, access, dead_letters};
 use crate::http::body::Bodies;
 use crate::http::json;
 use crate::http::live::{self, Live};
@@ -25,7 +25,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 const BODIES: usize = 4;
 
 #[derive(Clone)]
-struct Asking {
+pub(super) struct Asking {
     admin: Admin,
     bodies: Bodies,
 }
@@ -52,6 +52,10 @@ pub(in crate::http) fn routes(admin: Admin, live: Live) -> Router {
         .route("/admin/handlers/{name}/versions", get(versions))
         .route("/admin/handlers/{name}/rollback", post(rollback))
         .route("/admin/parked", get(parked))
+        .route("/admin/dead-letters", get(dead_letters::list))
+        .route("/admin/dead-letters/{topic}/{partition}/{offset}", get(dead_letters::show))
+        .route("/admin/dead-letters/redrive", post(dead_letters::redrive))
+        .route("/admin/dead-letters/discard", post(dead_letters::discard))
         .route("/admin/reload", post(reload))
         .route("/admin/diff", post(diff))
         .route("/admin/live", get(live::live).with_state(live))
@@ -99,13 +103,17 @@ async fn diff(State(asking): State<Asking>, headers: HeaderMap, body: Body) -> R
 }
 
 impl Asking {
-    async fn ask(&self, command: Command) -> Result<Response, Problem> {
+    pub(super) async fn ask(&self, command: Command) -> Result<Response, Problem> {
         let answer = self.admin.ask(command).await?;
         Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
     }
 
     /// No body is as good as `{}`.
-    async fn read<T: DeserializeOwned>(&self, headers: &HeaderMap, body: Body) -> Result<T, Problem> {
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<T, Problem> {
         let taken = self.bodies.read(headers, body).await?;
         let bytes: &[u8] = if taken.bytes.is_empty() { b"{}" } else { &taken.bytes };
         let parsed = json::parse(bytes).map_err(|error| {
@@ -128,7 +136,7 @@ fn name(handler: Result<Path<String>, PathRejection>) -> Result<String, Problem>
     Ok(handler)
 }
 
-fn invalid(detail: &str) -> Problem {
+pub(super) fn invalid(detail: &str) -> Problem {
     Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid-body", "The body is not what this command takes")
         .detail(detail)
 }

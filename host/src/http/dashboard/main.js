@@ -4,6 +4,7 @@ import { follow, token } from './api.js';
 import { h, notice } from './dom.js';
 import { page as handler } from './handler.js';
 import { config, parked } from './host.js';
+import { letter, page as letters } from './letters.js';
 import { page as pipeline, troubles } from './pipeline.js';
 import { page as resource, trace } from './resource.js';
 
@@ -13,6 +14,8 @@ const PAGES = [
   [/^handlers\/([^/]+)$/, ['name'], handler],
   [/^resources\/([^/]+)$/, ['resource'], resource],
   [/^trace\/([^/]+)\/([^/]+)$/, ['resource', 'id'], trace],
+  [/^dead-letters$/, [], letters],
+  [/^dead-letters\/(.+)\/(\d+)\/(\d+)$/, ['topic', 'partition', 'offset'], letter],
   [/^parked$/, [], parked],
   [/^config$/, [], config],
 ];
@@ -39,9 +42,15 @@ function show({ focus }) {
 }
 
 function navigation(address) {
-  const links = [['', 'Pipeline'], ...report.resources.map(({ name }) => [`resources/${name}`, name]), ['parked', 'Parked keys'], ['config', 'Configuration']];
+  const links = [['', 'Pipeline'], ...report.resources.map(({ name }) => [`resources/${name}`, name]), ['dead-letters', 'Dead letters'], ['parked', 'Parked keys'], ['config', 'Configuration']];
   document.getElementById('pages').replaceChildren(...links.map(([to, name]) =>
-    h('a', { href: `#/${to}`, 'aria-current': address === to || (to && address.startsWith(`trace/${to.slice('resources/'.length)}/`)) ? 'page' : null }, name)));
+    h('a', { href: `#/${to}`, 'aria-current': isOf(address, to) ? 'page' : null }, name)));
+}
+
+/** Whether the page at this address belongs to what the link leads to. */
+function isOf(address, to) {
+  const trace = `trace/${to.slice('resources/'.length)}/`;
+  return address === to || (to !== '' && (address.startsWith(`${to}/`) || (to.startsWith('resources/') && address.startsWith(trace))));
 }
 
 function say(text, kind) {

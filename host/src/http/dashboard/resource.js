@@ -110,7 +110,7 @@ function entry({ step, record, history, latest, start, length, open }) {
   const details = h('details', { ontoggle: () => (details.open ? open.add(place) : open.delete(place)) },
     h('summary', {}, h('span', { class: failed ? 'bad' : null }, h('strong', {}, topic), h('br'), h('small', { class: 'faint' }, by)),
       bar(from / length, Math.max(0, at - start) / length, failed), h('span', {}, millis(Math.max(0, at - start - from)))),
-    failed && notice(`${headers['wasmill-failure-kind'] ?? 'failed'}: ${headers['wasmill-failure-message'] ?? ''}`, 'bad'),
+    failed && [notice(`${headers['wasmill-failure-kind'] ?? 'failed'}: ${headers['wasmill-failure-message'] ?? ''}`, 'bad'), h('p', {}, h('a', { href: `#/dead-letters/${place}` }, 'Put it back, or let go of it'))],
     facts([['Record', place], ['Written', new Date(at).toISOString()], ...Object.entries(headers)]),
     record ? payload(record, source && latest[source.topic]) : h('p', { class: 'faint' }, 'A later record of this id in the topic is shown instead.'));
   details.open = open.has(place);

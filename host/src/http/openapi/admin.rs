@@ -4,6 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::{problem, reference, try_again};
 
+mod dead_letters;
+
 pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
     let name = json!([{ "name": "name", "in": "path", "required": true,
                         "description": "A handler's, as in pipeline.toml.", "schema": { "type": "string" } }]);
@@ -33,6 +35,8 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
         reference("wasmill.Parked"),
     );
     paths.insert("/admin/parked".into(), json!({ "get": parked }));
+
+    dead_letters::add(paths, schemas);
 
     let mut live = operation(
         "live",

@@ -5,6 +5,8 @@ use std::thread;
 
 use super::*;
 use crate::config::plan::Secret;
+use crate::dead_letters::{Act, Ask, Wanted};
+use crate::event::Position;
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 
@@ -64,27 +66,50 @@ async fn each_route_is_a_command_and_its_answer_comes_back() {
     assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "done": true })));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     assert_eq!(host.get("/admin/parked").await.json(), json!({ "done": true }));
+    for path in [
+        "/admin/dead-letters",
+        "/admin/dead-letters?handler=sender&cause=trap",
+        "/admin/dead-letters/s.dlq/0/3",
+    ] {
+        assert_eq!(host.get(path).await.json(), json!({ "done": true }), "{path}");
+    }
     for (path, body) in [
         ("/admin/handlers/a%20b/rollback", "{}"),
         ("/admin/handlers/sender/rollback", r#"{"to":"A1b2"}"#),
         ("/admin/handlers/sender/rollback", ""),
         ("/admin/reload", "{}"),
         ("/admin/diff", r#"{"toml":"name = 'x'\n"}"#),
+        ("/admin/dead-letters/redrive", r#"{"handler":"sender","at":["s.dlq/0/3"],"dry_run":true}"#),
+        ("/admin/dead-letters/discard", r#"{"handler":"sender","cause":"trap","limit":2,"reason":"no"}"#),
     ] {
         let answer = host.post(path, body).await;
         assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "done": true })), "{path}");
     }
     let sender = || "sender".to_string();
+    let position = Position { topic: "s.dlq".into(), partition: 0, offset: 3 };
     assert_eq!(
         host.commands(),
         [
             Command::Versions { handler: sender() },
             Command::Parked,
+            Command::DeadLetters(Ask::List { of: None, cause: None }),
+            Command::DeadLetters(Ask::List { of: Some(sender()), cause: Some("trap".into()) }),
+            Command::DeadLetters(Ask::Show { at: position.clone() }),
             Command::Rollback { handler: "a b".into(), to: None },
             Command::Rollback { handler: sender(), to: Some("a1b2".into()) },
             Command::Rollback { handler: sender(), to: None },
             Command::Reload,
             Command::Diff { toml: "name = 'x'\n".into() },
+            Command::DeadLetters(Ask::Settle {
+                of: sender(),
+                wanted: Wanted { at: vec![position.clone()], dry_run: true, ..Wanted::default() },
+                act: Act::Redrive { max: 3 },
+            }),
+            Command::DeadLetters(Ask::Settle {
+                of: sender(),
+                wanted: Wanted { cause: Some("trap".into()), limit: Some(2), ..Wanted::default() },
+                act: Act::Discard { reason: "no".into() },
+            }),
         ]
     );
 }

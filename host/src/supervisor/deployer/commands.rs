@@ -1,4 +1,5 @@
-//! What the admin API asks for: which versions there are, going back to one, a reload, and what a reload would do.
+//! What the admin API asks for: which versions there are, going back to one, dead letters, a reload, and what a reload would
+//! do.
 
 use std::sync::Arc;
 
@@ -14,6 +15,10 @@ use crate::text::short;
 impl Deployer {
     pub(super) fn answer(&mut self, Asked { command, answer }: Asked) {
         let said = match command {
+            Command::DeadLetters(ask) => {
+                self.readers.send_out(ask, &self.parts.grounds, &self.loaded.plan, answer);
+                return;
+            }
             Command::Versions { handler } => self.versions(&handler),
             Command::Rollback { handler, to } => self.roll_back(&handler, to.as_deref()),
             Command::Parked => Ok(json!({ "parked": self.parts.grounds.status.parked_report() })),

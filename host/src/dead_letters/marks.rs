@@ -6,18 +6,18 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cli::broker;
 use crate::event::{Event, Position, Record, rfc3339_millis};
 use crate::log::kafka::{Cluster, Start};
+use crate::reading;
 use crate::text::one_line;
 
 /// Where it is noted for the dead letters of this topic.
-pub(super) fn topic(dead_letter: &str) -> Arc<str> {
+pub(crate) fn topic(dead_letter: &str) -> Arc<str> {
     format!("{dead_letter}.settled").into()
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Mark {
+pub(crate) struct Mark {
     settled: Settled,
     /// Milliseconds since the epoch.
     at_ms: i64,
@@ -29,17 +29,17 @@ pub(super) struct Mark {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Settled {
+pub(crate) enum Settled {
     Redriven,
     Discarded,
 }
 
 impl Mark {
-    pub(super) fn now(settled: Settled, reason: Option<&str>, letter: &Event, now_ms: i64) -> Self {
+    pub(crate) fn now(settled: Settled, reason: Option<&str>, letter: &Event, now_ms: i64) -> Self {
         Self { settled, at_ms: now_ms, letter_ms: letter.timestamp_ms, reason: reason.map(Into::into) }
     }
 
-    pub(super) fn record(&self, topic: &Arc<str>, letter: &Position) -> Record {
+    pub(crate) fn record(&self, topic: &Arc<str>, letter: &Position) -> Record {
         // Of these types nothing fails to be written.
         let payload = serde_json::to_vec(self).unwrap_or_default();
         let (key, payload) = (Some(letter.to_string().into()), Some(payload.into()));
@@ -62,10 +62,10 @@ impl fmt::Display for Mark {
 }
 
 /// By the letters' positions; none where a mark can't be read, which counts as one.
-pub(super) type Marks = HashMap<String, Option<Mark>>;
+pub(crate) type Marks = HashMap<String, Option<Mark>>;
 
 /// Whether the letter was settled. A mark with another timestamp is of another letter: the topic was made anew since.
-pub(super) fn is_settled(marks: &Marks, letter: &Event) -> bool {
+pub(crate) fn is_settled(marks: &Marks, letter: &Event) -> bool {
     match marks.get(&letter.position.to_string()) {
         None => false,
         Some(None) => true,
@@ -73,16 +73,26 @@ pub(super) fn is_settled(marks: &Marks, letter: &Event) -> bool {
     }
 }
 
+/// What is noted of the dead letters of these topics.
+pub(crate) fn of(cluster: &Cluster, dead_letters: &[Arc<str>]) -> miette::Result<Marks> {
+    read(cluster, &dead_letters.iter().map(|topic| self::topic(topic)).collect::<Vec<_>>())
+}
+
 /// What is noted in these topics.
-pub(super) fn read(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<Marks> {
+pub(crate) fn read(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<Marks> {
     let mut marks = Marks::new();
-    let there = cluster.existing(topics).map_err(|error| broker::refused(cluster, error))?;
+    let there = cluster.existing(topics).map_err(|error| reading::refused(cluster, error))?;
     if !there.is_empty() {
-        let mut tail = broker::tail(cluster, &there, &Start::Beginning)?;
-        broker::read_to_the_end(&mut tail, cluster, |record| {
-            let mark = record.payload.and_then(|payload| serde_json::from_slice(&payload).ok());
-            marks.extend(record.key.map(|key| (String::from_utf8_lossy(&key).into_owned(), mark)));
-        })?;
+        let mut tail = reading::tail(cluster, &there, &Start::Beginning)?;
+        reading::read_to_the_end(
+            &mut tail,
+            cluster,
+            |record| {
+                let mark = record.payload.and_then(|payload| serde_json::from_slice(&payload).ok());
+                marks.extend(record.key.map(|key| (String::from_utf8_lossy(&key).into_owned(), mark)));
+            },
+            |_| (),
+        )?;
     }
     Ok(marks)
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use miette::miette;
 use serde::Serialize;
 
+use super::Subscriber;
 use super::marks::{self, Mark, Marks, Settled};
+use super::settle::Act;
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
 use crate::event::{Event, Header, Record, header};
 use crate::log::kafka::{Cluster, Committer, Membership};
@@ -25,50 +27,47 @@ const SHOWN: usize = 100;
 const ATTEMPTS: u32 = 10;
 const AGAIN: Duration = Duration::from_millis(500);
 
-pub(super) enum Act<'a> {
-    Redrive { max: u32, subscribe: &'a [Arc<str>], name: &'a str },
-    Discard { reason: &'a str },
-}
-
 /// What was done, and what not.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Report {
+pub(crate) struct Report {
     /// Nothing was done: this is what would be.
-    pub(super) dry_run: bool,
+    pub(crate) dry_run: bool,
     /// How many were put back, or let go.
-    pub(super) count: u64,
+    pub(crate) count: u64,
     /// The first [`SHOWN`] of these, as `topic/partition/offset`.
-    pub(super) letters: Vec<String>,
+    pub(crate) letters: Vec<String>,
     /// They were before.
-    pub(super) already: u64,
+    pub(crate) already: u64,
     /// They were put back as often as they may be.
-    pub(super) too_often: u64,
+    pub(crate) too_often: u64,
     /// What can't be put back, as `topic/partition/offset`, and why.
-    pub(super) failed: Vec<(String, String)>,
+    pub(crate) failed: Vec<(String, String)>,
 }
 
-pub(super) struct Settling<'a> {
+pub(crate) struct Settling<'a> {
     cluster: &'a Cluster,
     marks: Arc<str>,
-    act: &'a Act<'a>,
+    subscriber: &'a Subscriber<'a>,
+    act: &'a Act,
     /// None for a dry run.
-    pub(super) committer: Option<Committer>,
+    pub(crate) committer: Option<Committer>,
     /// Before this one began, and by it.
     settled: Marks,
-    pub(super) report: Report,
+    pub(crate) report: Report,
 }
 
 impl<'a> Settling<'a> {
     /// A dry run is one without a committer. With one, that is made before the marks are read: whoever did the same before
     /// this can add no more.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         cluster: &'a Cluster,
         marks: Arc<str>,
-        act: &'a Act<'a>,
+        subscriber: &'a Subscriber<'a>,
+        act: &'a Act,
         committer: Option<Committer>,
     ) -> miette::Result<Self> {
         let (settled, report) = Default::default();
-        let mut settling = Self { cluster, marks, act, committer, settled, report };
+        let mut settling = Self { cluster, marks, subscriber, act, committer, settled, report };
         settling.read_marks_again()?;
         Ok(settling)
     }
@@ -87,7 +86,7 @@ impl<'a> Settling<'a> {
     }
 
     /// At most so many of them.
-    pub(super) fn settle(&mut self, letters: impl Iterator<Item = Event>, most: usize) -> miette::Result<()> {
+    pub(crate) fn settle(&mut self, letters: impl Iterator<Item = Event>, most: usize) -> miette::Result<()> {
         let mut open = Vec::new();
         for letter in letters {
             if open.len() == most {
@@ -97,7 +96,7 @@ impl<'a> Settling<'a> {
                 self.report.already += 1;
                 continue;
             }
-            match self.act.record(&letter) {
+            match self.act.record(&letter, self.subscriber) {
                 Ok(record) => open.push((letter, record)),
                 Err(NotPutBack::TooOften) => self.report.too_often += 1,
                 Err(why) => self.report.failed.push((letter.position.to_string(), why.to_string())),
@@ -163,13 +162,13 @@ enum NotPutBack {
     NotRead(Arc<str>),
 }
 
-impl Act<'_> {
+impl Act {
     /// What is to be published besides the mark.
-    fn record(&self, letter: &Event) -> Result<Option<Record>, NotPutBack> {
-        let Self::Redrive { max, subscribe, name } = self else { return Ok(None) };
+    fn record(&self, letter: &Event, subscriber: &Subscriber<'_>) -> Result<Option<Record>, NotPutBack> {
+        let Self::Redrive { max } = self else { return Ok(None) };
         let event = original(letter).ok_or(NotPutBack::NoLetter)?;
         let topic = event.position.topic;
-        if !subscribe.contains(&topic) {
+        if !subscriber.subscribe.contains(&topic) {
             return Err(NotPutBack::NotRead(topic));
         }
         let count =
@@ -181,7 +180,7 @@ impl Act<'_> {
         let mut headers = event.headers;
         headers.retain(|header| ![REDRIVES, REDRIVE_FOR, REDRIVE_OF].contains(&&*header.name));
         headers.push(Header::new(REDRIVES, (before + 1).to_string()));
-        headers.push(Header::new(REDRIVE_FOR, (*name).to_string()));
+        headers.push(Header::new(REDRIVE_FOR, subscriber.name.to_string()));
         headers.push(Header::new(REDRIVE_OF, letter.position.to_string()));
         Ok(Some(Record { topic, key: event.key, payload: event.payload, headers }))
     }
@@ -213,18 +212,19 @@ mod tests {
 
     #[test]
     fn an_event_goes_back_as_it_was_addressed_to_its_handler_and_counted() {
-        let subscribe = ["in".into()];
-        let act = Act::Redrive { max: 2, subscribe: &subscribe, name: "h" };
+        let (subscribe, dead_letter) = (["in".into()], "h.dlq".into());
+        let h = Subscriber { name: "h", subscribe: &subscribe, dead_letter: &dead_letter, replication: 1 };
+        let act = Act::Redrive { max: 2 };
         let first = letter(&[("mine", "1"), (SOURCE, "in/0/7"), ("wasmill-failure-kind", "trap")]);
-        let record = act.record(&first).unwrap().unwrap();
+        let record = act.record(&first, &h).unwrap().unwrap();
         let expected = [("mine", "1"), (REDRIVES, "1"), (REDRIVE_FOR, "h"), (REDRIVE_OF, "h.dlq/0/3")];
         assert_eq!(record.headers, expected.map(|(name, value)| Header::new(name, value)));
         assert_eq!((&*record.topic, record.key, record.payload), ("in", Some("k".into()), Some("p".into())));
         let again = |count| letter(&[(SOURCE, "in/0/9"), ("wasmill-original-redrives", count)]);
-        let record = act.record(&again("1")).unwrap().unwrap();
+        let record = act.record(&again("1"), &h).unwrap().unwrap();
         assert_eq!(header(&record.headers, REDRIVES), Some(b"2".as_slice()));
-        assert_eq!(act.record(&again("2")), Err(NotPutBack::TooOften));
-        assert_eq!(act.record(&letter(&[])), Err(NotPutBack::NoLetter));
-        assert_eq!(act.record(&letter(&[(SOURCE, "out/0/1")])), Err(NotPutBack::NotRead("out".into())));
+        assert_eq!(act.record(&again("2"), &h), Err(NotPutBack::TooOften));
+        assert_eq!(act.record(&letter(&[]), &h), Err(NotPutBack::NoLetter));
+        assert_eq!(act.record(&letter(&[(SOURCE, "out/0/1")]), &h), Err(NotPutBack::NotRead("out".into())));
     }
 }

@@ -5,19 +5,19 @@ use std::str;
 use miette::miette;
 use serde::Serialize;
 
-use crate::cli::broker;
 use crate::event::headers::{
     ATTEMPTS, DIGEST, FAILURE_BACKTRACE, FAILURE_KIND, FAILURE_MESSAGE, FIRST_FAILED_MS, HANDLER,
     LAST_FAILED_MS, SOURCE,
 };
 use crate::event::{Event, Position, header};
 use crate::log::kafka::{Cluster, Start};
+use crate::reading;
 
 /// The record at this very position.
-pub(in crate::cli) fn at(cluster: &Cluster, position: &Position) -> miette::Result<Event> {
+pub(crate) fn at(cluster: &Cluster, position: &Position) -> miette::Result<Event> {
     let topic = [position.topic.clone()];
-    let mut tail = broker::tail(cluster, &topic, &Start::At(position.clone()))?;
-    let first = broker::batch(&mut tail, cluster, 1)?.and_then(|mut records| records.pop());
+    let mut tail = reading::tail(cluster, &topic, &Start::At(position.clone()))?;
+    let first = reading::batch(&mut tail, cluster, 1)?.and_then(|mut records| records.pop());
     let record = first.filter(|event| event.position == *position);
     record.ok_or_else(|| {
         miette!(
@@ -29,32 +29,32 @@ pub(in crate::cli) fn at(cluster: &Cluster, position: &Position) -> miette::Resu
 
 /// What a dead letter's headers tell of its failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(in crate::cli) struct Failed {
+pub(crate) struct Failed {
     /// A handler or a sink.
-    pub(in crate::cli) handler: Option<String>,
+    pub(crate) handler: Option<String>,
     /// A component's sha-256.
-    pub(in crate::cli) digest: Option<String>,
-    pub(in crate::cli) kind: Option<String>,
-    pub(in crate::cli) message: Option<String>,
-    pub(in crate::cli) backtrace: Option<String>,
-    pub(in crate::cli) attempts: Option<u32>,
+    pub(crate) digest: Option<String>,
+    pub(crate) kind: Option<String>,
+    pub(crate) message: Option<String>,
+    pub(crate) backtrace: Option<String>,
+    pub(crate) attempts: Option<u32>,
     /// The event that it was, as `topic/partition/offset`.
-    pub(in crate::cli) source: Option<String>,
+    pub(crate) source: Option<String>,
     /// Milliseconds since the epoch.
-    pub(in crate::cli) first_failed_ms: Option<i64>,
+    pub(crate) first_failed_ms: Option<i64>,
     /// Milliseconds since the epoch.
-    pub(in crate::cli) last_failed_ms: Option<i64>,
+    pub(crate) last_failed_ms: Option<i64>,
 }
 
 /// The cause of records without one: others may write to the topic as well.
-pub(super) const UNKNOWN: &str = "unknown";
+pub(crate) const UNKNOWN: &str = "unknown";
 
 impl Failed {
-    pub(in crate::cli) fn cause(&self) -> &str {
+    pub(crate) fn cause(&self) -> &str {
         self.kind.as_deref().unwrap_or(UNKNOWN)
     }
 
-    pub(in crate::cli) fn of(letter: &Event) -> Self {
+    pub(crate) fn of(letter: &Event) -> Self {
         let text = |name| Some(str::from_utf8(header(&letter.headers, name)?).ok()?.to_string());
         let number = |name| text(name)?.parse().ok();
         Self {
