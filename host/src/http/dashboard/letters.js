@@ -20,7 +20,7 @@ export function page(_parameters, report) {
   const handler = choice('of', 'Of the handler or sink', report.subscribers.map(({ name }) => name), 'all of them');
   const cause = choice('cause', 'That failed by', CAUSES, 'anything');
   const element = h('div', {}, h('h1', {}, 'Dead letters'),
-    section('Which', h('div', { class: 'columns' }, handler.field, cause.field)), found);
+    section('Which', h('form', { class: 'columns', onsubmit: (event) => event.preventDefault() }, handler.field, cause.field)), found);
   const show = async () => {
     try {
       const asked = new URLSearchParams(Object.entries({ handler: handler.select.value, cause: cause.select.value }).filter(([, value]) => value));
