@@ -170,6 +170,9 @@ test-preflight:
     command -v mvn >/dev/null || missing+=("mvn, which fetches Apache Kafka (Debian: maven)")
     command -v openssl >/dev/null || missing+=("openssl, which makes the tests' certificates")
     command -v pkill >/dev/null || missing+=("pkill, which signals the tests' brokers (Debian: procps, Fedora: procps-ng)")
+    { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null ||
+        missing+=("Chromium, in which the dashboard is tested (Debian: chromium)")
+    command -v chromedriver >/dev/null || missing+=("chromedriver, which drives it (Debian: chromium-driver)")
     python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=("python3 with venv, for the tests' mail server (Debian: python3-venv)")
     if ((${#missing[@]})); then
         echo "The tests can't run yet. This system lacks:" >&2

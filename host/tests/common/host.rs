@@ -63,7 +63,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts `wasmill run` in the pipeline's folder, listening on a free port.
+    /// Starts `wasmill run` in the pipeline's folder, listening on a free port unless `env` says where.
     pub(crate) fn start(pipeline: &Pipeline, brokers: &str, instance: &str, env: &[(&str, &str)]) -> Self {
         let log = pipeline.path().join(format!("{instance}.log"));
         let file = fs::OpenOptions::new().create(true).append(true).open(log).unwrap();
@@ -77,7 +77,9 @@ impl Host {
         env: &[(&str, &str)],
         file: fs::File,
     ) -> Self {
-        let address = format!("127.0.0.1:{}", free_port());
+        let listen = env.iter().find(|(name, _)| *name == "WASMILL_LISTEN");
+        let address =
+            listen.map_or_else(|| format!("127.0.0.1:{}", free_port()), |(_, to)| (*to).to_string());
         let log = pipeline.path().join(format!("{instance}.log"));
         let child = wasmill()
             .args(["run", "--brokers", brokers, "--instance", instance])

@@ -1,6 +1,6 @@
 //! The smallest HTTP client that tests need: one request, one connection.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -30,6 +30,10 @@ pub(crate) fn put(url: &str, body: &str) -> Option<Answer> {
     request("PUT", url, body, &[])
 }
 
+pub(crate) fn delete(url: &str) -> Option<Answer> {
+    request("DELETE", url, "", &[])
+}
+
 fn request(method: &str, url: &str, body: &str, headers: &[(&str, &str)]) -> Option<Answer> {
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(address).ok()?;
@@ -43,17 +47,26 @@ fn request(method: &str, url: &str, body: &str, headers: &[(&str, &str)]) -> Opt
     stream.write_all(head.as_bytes()).ok()?;
     // A server may refuse a large body before it has read it all.
     let _ = stream.write_all(body.as_bytes());
-    let mut answer = Vec::new();
-    let _ = stream.read_to_end(&mut answer);
-    let answer = String::from_utf8(answer).ok()?;
-    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let (mut stream, mut head, mut body) = (BufReader::new(stream), String::new(), Vec::new());
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).ok()? == 0 {
+            return None;
+        }
+    }
+    let head = head.trim_end().to_string();
     let status = head.split(' ').nth(1)?.parse().ok()?;
-    let body = if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        unchunk(body)?
-    } else {
-        body.to_string()
-    };
-    Some(Answer { status, head: head.to_string(), body })
+    // Some servers say "close" and don't: chromedriver.
+    let _ = stream.take(told_length(&head).unwrap_or(u64::MAX)).read_to_end(&mut body);
+    let mut body = String::from_utf8(body).ok()?;
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        body = unchunk(&body)?;
+    }
+    Some(Answer { status, head, body })
+}
+
+fn told_length(head: &str) -> Option<u64> {
+    let named = |line: &str| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok();
+    head.lines().find_map(named)
 }
 
 fn unchunk(mut body: &str) -> Option<String> {

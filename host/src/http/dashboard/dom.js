@@ -22,6 +22,14 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Puts others in the place of what is there. The focus stays on the link that it was on, or at the same place. */
+export function replace(place, nodes) {
+  const stops = () => [...place.querySelectorAll('a, button, summary, [tabindex]')];
+  const [at, href] = [stops().indexOf(document.activeElement), document.activeElement?.getAttribute('href')];
+  place.replaceChildren(...nodes);
+  if (at >= 0) (stops().find((stop) => href && stop.getAttribute('href') === href) ?? stops()[at])?.focus({ preventScroll: true });
+}
+
 export function section(title, ...content) {
   return h('section', {}, h('h2', {}, title), ...content);
 }

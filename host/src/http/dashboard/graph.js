@@ -2,9 +2,11 @@
 
 import { number, millis, s } from './dom.js';
 
+/** A subscriber's box has figures in it; others are as wide as the longest name of their column, and no wider than that. */
 const WIDTH = 164;
+const LETTER = 7.5;
 const HEIGHT = 46;
-const GAP = { x: 36, y: 20 };
+const GAP = { x: 32, y: 20 };
 /** How small it may get before it is scrolled instead. */
 const SMALLEST = 0.75;
 
@@ -45,17 +47,21 @@ export function graph(report) {
   const depths = [...columns.keys()].sort((a, b) => a - b);
   const most = Math.max(1, ...[...columns.values()].map((column) => column.length));
   const height = most * (HEIGHT + GAP.y);
-  depths.forEach((depth, column) => {
+  let right = 2;
+  depths.forEach((depth) => {
     const inIt = columns.get(depth);
+    const width = Math.max(...inIt.map(least));
     inIt.forEach((node, row) => {
-      node.x = column * (WIDTH + GAP.x) + 2;
+      node.x = right;
+      node.width = width;
       node.y = (height - inIt.length * (HEIGHT + GAP.y)) / 2 + row * (HEIGHT + GAP.y) + GAP.y / 2;
     });
+    right += width + GAP.x;
   });
   const at = new Map(nodes.map((node) => [node.id, node]));
   const paths = edges.map(([from, to]) => ({ from, to, element: s('path', { class: 'edge', d: way(at.get(from), at.get(to)) }) }));
   const boxes = nodes.map((node) => box(node));
-  const width = depths.length * (WIDTH + GAP.x) - GAP.x + 4;
+  const width = right - GAP.x + 2;
   const element = s('svg', { class: 'graph', viewBox: `0 0 ${width} ${height}`, width: width * SMALLEST, role: 'group', 'aria-label': 'The pipeline' },
     paths.map((path) => path.element), boxes.map((each) => each.element));
   const update = (now) => {
@@ -75,15 +81,18 @@ export function graph(report) {
 const isRead = (report, topic) =>
   report.subscribers.some(({ name, subscribe }) => subscribe.includes(topic.slice('topic '.length)) && report.recent[name]?.events_per_s > 0);
 
-function box({ id, kind, name, x, y }) {
+const isSubscriber = ({ id }) => id.startsWith('subscriber ');
+const least = (node) => (isSubscriber(node) ? WIDTH : Math.min(WIDTH, 24 + LETTER * node.name.length));
+
+function box(node) {
+  const { id, kind, name, x, y, width } = node;
   const small = s('text', { class: 'small', x: 10, y: 36 });
   const shape = s('g', { class: kind, transform: `translate(${x} ${y})` },
-    s('rect', { width: WIDTH, height: HEIGHT, rx: kind === 'topic' ? 22 : 8 }),
+    s('rect', { width, height: HEIGHT, rx: kind === 'topic' ? 22 : 8 }),
     s('text', { x: 10, y: 20 }, name.length > 21 ? `${name.slice(0, 20)}…` : name), s('title', {}, name), small);
-  const isSubscriber = id.startsWith('subscriber ');
-  const element = isSubscriber ? s('a', { href: `#/handlers/${encodeURIComponent(name)}` }, shape) : shape;
+  const element = isSubscriber(node) ? s('a', { href: `#/handlers/${encodeURIComponent(name)}` }, shape) : shape;
   const update = (subscriber, report) => {
-    if (!isSubscriber) {
+    if (!isSubscriber(node)) {
       small.textContent = kind;
       return;
     }
@@ -101,7 +110,7 @@ function box({ id, kind, name, x, y }) {
 }
 
 function way(from, to) {
-  const [x1, y1, x2, y2] = [from.x + WIDTH, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
+  const [x1, y1, x2, y2] = [from.x + from.width, from.y + HEIGHT / 2, to.x, to.y + HEIGHT / 2];
   const bend = Math.max(24, Math.abs(x2 - x1) / 2);
   return `M${x1} ${y1}C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}`;
 }

@@ -90,7 +90,7 @@ function shelf(name, { versions }, said, list) {
     }
     list();
   };
-  return table('Versions', ['Version', 'Since', ''], versions.map(({ digest, running, loaded_at_ms: since }) => [
+  return table('Versions', ['Version', 'Since', 'Way back'], versions.map(({ digest, running, loaded_at_ms: since }) => [
     h('code', {}, short(digest)),
     since ? `${duration(Math.max(0, Math.round((Date.now() - since) / 1000)))} ago` : '–',
     running ? h('strong', {}, 'runs') : h('button', { class: 'plain', onclick: () => back(digest) }, 'Roll back to it'),

@@ -13,6 +13,7 @@ const ago = (ms) => (ms ? `${duration(Math.max(0, Math.round((Date.now() - ms) /
 /** All of them, chosen by whose they are and why. */
 export function page(_parameters, report) {
   const found = h('div', {}, h('p', { class: 'faint' }, 'reading …'));
+  const said = h('div', { role: 'status' });
   const choice = (id, label, options, all) => {
     const select = h('select', { id, onchange: () => show() }, h('option', { value: '' }, all), options.map((option) => h('option', {}, option)));
     return { select, field: h('div', { class: 'field' }, h('label', { for: id }, label), select) };
@@ -20,15 +21,15 @@ export function page(_parameters, report) {
   const handler = choice('of', 'Of the handler or sink', report.subscribers.map(({ name }) => name), 'all of them');
   const cause = choice('cause', 'That failed by', CAUSES, 'anything');
   const element = h('div', {}, h('h1', {}, 'Dead letters'),
-    section('Which', h('form', { class: 'columns', onsubmit: (event) => event.preventDefault() }, handler.field, cause.field)), found);
-  const show = async () => {
+    section('Which', h('form', { class: 'columns', onsubmit: (event) => event.preventDefault() }, handler.field, cause.field)), said, found);
+  const read = async () => {
     try {
       const asked = new URLSearchParams(Object.entries({ handler: handler.select.value, cause: cause.select.value }).filter(([, value]) => value));
       const { groups, letters } = await get(`/admin/dead-letters?${asked}`);
       found.replaceChildren(...(groups.length === 0 ? [notice('There are none.')] : [
         section('By handler and cause', table('Dead letters by handler and cause', ['Handler', 'Cause', 'Letters', 'Oldest', 'Newest', 'The newest says'],
           groups.map((group) => [group.handler, group.cause, number(group.count), ago(group.oldest_ms), ago(group.newest_ms), group.message]), [2])),
-        handler.select.value && section('All that are chosen', settling({ handler: handler.select.value, ...(cause.select.value && { cause: cause.select.value }) }, show)),
+        handler.select.value && section('All that are chosen', settling({ handler: handler.select.value, ...(cause.select.value && { cause: cause.select.value }) }, said, show)),
         section(`The newest ${letters.length}`, table('Dead letters', ['Letter', 'Key', 'Cause', 'Failed', 'Message'], letters.toReversed().map((letter) => [
           h('a', { href: place(letter.position) }, letter.position), letter.key ?? h('span', { class: 'faint' }, 'no key'), letter.cause, ago(letter.failed_ms), letter.message,
         ]))),
@@ -36,6 +37,13 @@ export function page(_parameters, report) {
     } catch (error) {
       found.replaceChildren(notice(error.message, 'bad'));
     }
+  };
+  // The host reads whole topics for each answer, so one at a time; of what is chosen meanwhile, the last.
+  let [reading, latest] = [Promise.resolve(), 0];
+  const show = () => {
+    const mine = (latest += 1);
+    reading = reading.then(() => mine === latest && read());
+    return reading;
   };
   show();
   return { element };
@@ -45,7 +53,8 @@ export function page(_parameters, report) {
 export function letter({ topic, partition, offset }, report) {
   const position = `${topic}/${partition}/${offset}`;
   const whole = h('div', {}, h('p', { class: 'faint' }, 'reading …'));
-  const element = h('div', {}, h('h1', {}, `Dead letter ${position}`), whole);
+  const said = h('div', { role: 'status' });
+  const element = h('div', {}, h('h1', {}, `Dead letter ${position}`), said, whole);
   const owner = report.subscribers.find(({ dead_letter: of }) => of === topic)?.name;
   const show = async () => {
     try {
@@ -60,7 +69,7 @@ export function letter({ topic, partition, offset }, report) {
           ['Source', it.source],
           ['Settled', it.settled && `${it.settled.settled}, ${new Date(it.settled.at_ms).toLocaleString()}${it.settled.reason ? `: ${it.settled.reason}` : ''}`],
         ]), it.backtrace && h('pre', { 'aria-label': 'Backtrace' }, it.backtrace)),
-        !it.settled && owner && section('What to do', settling({ handler: owner, at: [position] }, show)),
+        !it.settled && owner && section('What to do', settling({ handler: owner, at: [position] }, said, show)),
         section('The event', facts([['Key', text(it.key) ?? 'none'], ...it.headers.map(([name, value]) => [name, text(value)])]),
           h('pre', { 'aria-label': 'Payload' }, text(it.payload) ?? 'none')));
     } catch (error) {
@@ -73,9 +82,8 @@ export function letter({ topic, partition, offset }, report) {
 
 const text = (content) => content && (content.text ?? (content.base64 ? `base64 ${content.base64}` : JSON.stringify(content.json, null, 2)));
 
-/** Buttons that put these back or let go of them; `after` something was done. */
-function settling(which, after) {
-  const said = h('div', { role: 'status' });
+/** Buttons that put these back or let go of them. What came of it is `said` where it stays when, `after` it, all is shown anew. */
+function settling(which, said, after) {
   const act = async (what, more, done) => {
     said.replaceChildren(h('p', {}, '…'));
     try {
@@ -96,7 +104,7 @@ function settling(which, after) {
       h('button', { class: 'plain', onclick: () => act('redrive', { dry_run: true }, 'would be put back') }, 'Dry run'),
       h('button', { onclick: () => act('redrive', {}, 'put back') }, 'Put back')),
     h('p', { class: 'faint' }, 'Only the handler that failed takes it once more. It is done once, however often it is asked for.'),
-    discard, said);
+    discard);
 }
 
 function outcome({ count, letters, already, too_often: tooOften, failed }, done) {

@@ -33,7 +33,7 @@ function show({ focus }) {
     return parts ? [{ page, parameters: Object.fromEntries(names.map((name, at) => [name, decodeURIComponent(parts[at + 1])])) }] : [];
   });
   shown?.leave?.();
-  shown = found ? found.page(found.parameters, report) : { element: notice('There is no such page.') };
+  shown = found ? found.page(found.parameters, report) : { element: h('h1', {}, 'There is no such page') };
   main.replaceChildren(shown.element);
   document.title = `${main.querySelector('h1')?.textContent ?? 'Wasmill'} · ${report.pipeline}`;
   navigation(address);

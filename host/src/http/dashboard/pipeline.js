@@ -1,6 +1,6 @@
 // The first page: what runs, how fast, and what is wrong.
 
-import { facts, h, millis, notice, number, section, short } from './dom.js';
+import { facts, h, millis, notice, number, replace, section, short } from './dom.js';
 import { graph, topology } from './graph.js';
 
 export function page(_parameters, report) {
@@ -70,7 +70,7 @@ export function troubles(report) {
 /** Replaces what is there only where it would look different: whoever reads it aloud is not interrupted. */
 export function tell(place, content) {
   const next = h('div', {}, content);
-  if (next.innerHTML !== place.innerHTML) place.replaceChildren(...next.childNodes);
+  if (next.innerHTML !== place.innerHTML) replace(place, next.childNodes);
 }
 
 export function duration(seconds) {

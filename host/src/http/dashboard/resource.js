@@ -1,7 +1,7 @@
 // A resource: place one, see the newest, and follow one on its way.
 
 import { get, send } from './api.js';
-import { facts, h, millis, notice, s, section, short, table, time } from './dom.js';
+import { facts, h, millis, notice, replace, s, section, short, table, time } from './dom.js';
 import { field } from './form.js';
 import { tell } from './pipeline.js';
 
@@ -10,7 +10,7 @@ const AGAIN = 1000;
 
 const path = (...parts) => `/${parts.map(encodeURIComponent).join('/')}`;
 
-export function page({ resource }) {
+export function page({ resource }, report) {
   const newest = h('div');
   const search = h('form', { class: 'row', role: 'search', onsubmit: (event) => {
     event.preventDefault();
@@ -23,8 +23,8 @@ export function page({ resource }) {
     try {
       const { items } = await get(`${path(resource)}?limit=25`);
       tell(newest, [items.length === 0 ? h('p', { class: 'faint' }, 'There are none yet.') : table(`Newest of ${resource}`, ['Id', 'Last seen', 'In'], items.map((item) => {
-        const topics = Object.keys(item.topics);
-        const failed = topics.filter((topic) => topic.endsWith('.dlq'));
+        const failed = Object.keys(item.topics).filter((topic) => isDead(item.topics, topic, report));
+        const topics = Object.keys(item.topics).filter((topic) => !topic.endsWith('.dlq'));
         return [h('a', { href: `#${path('trace', resource, item.id)}` }, item.id), time(item.updated_ms),
           failed.length > 0 ? h('span', { class: 'bad' }, failed.join(', ')) : topics.at(-1)];
       }))]);
@@ -38,10 +38,21 @@ export function page({ resource }) {
   return { element, leave: () => clearInterval(timer) };
 }
 
+/** Whether it lies in this topic of dead letters and was not put back since, nor anything new of it to where it came from. */
+function isDead(topics, topic, { subscribers }) {
+  const of = subscribers.find(({ dead_letter: its }) => its === topic);
+  return topic.endsWith('.dlq') && !of?.subscribe.some((from) => topics[from]?.timestamp_ms > topics[topic].timestamp_ms);
+}
+
 /** The form for a new one. */
 async function place(resource, into) {
-  const { components } = await get('/openapi.json');
-  const schema = components.schemas[resource] ?? {};
+  let schema;
+  try {
+    schema = (await get('/openapi.json')).components.schemas[resource] ?? {};
+  } catch (error) {
+    into.replaceChildren(notice(error.message, 'bad'));
+    return;
+  }
   const body = field(schema, '');
   const said = h('div', { role: 'status' });
   into.replaceChildren(h('form', { onsubmit: async (event) => {
@@ -69,7 +80,7 @@ export function trace({ resource, id }) {
     try {
       const one = await get(path(resource, id));
       const now = JSON.stringify(one);
-      if (now !== last) place.replaceChildren(...way(one, open));
+      if (now !== last) replace(place, way(one, open));
       last = now;
     } catch (error) {
       last = '';
