@@ -169,6 +169,7 @@ test-preflight:
     command -v java >/dev/null || missing+=("java, 17 or later, for Apache Kafka (Debian: openjdk-17-jre-headless)")
     command -v mvn >/dev/null || missing+=("mvn, which fetches Apache Kafka (Debian: maven)")
     command -v openssl >/dev/null || missing+=("openssl, which makes the tests' certificates")
+    command -v curl >/dev/null || missing+=("curl, by which the documentation's commands ask the host")
     command -v pkill >/dev/null || missing+=("pkill, which signals the tests' brokers (Debian: procps, Fedora: procps-ng)")
     { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null ||
         missing+=("Chromium, in which the dashboard is tested (Debian: chromium)")

@@ -95,13 +95,13 @@ fn elsewhere_the_sdk_is_written_beside_the_crate_once_and_the_lines_are_printed(
     assert_eq!(text(&pipeline), before);
     assert_eq!(names(&pipeline.path().join("handlers")), ["alarm", "wasmill-sdk"]);
     // What is printed is what a user pastes and runs.
-    let commands = "cargo test && cargo build --release --target wasm32-wasip2";
+    let commands = "cargo test --release && cargo build --release --target wasm32-wasip2";
     assert!(made.stdout.contains(&format!("(cd handlers/alarm && {commands})")), "{}", made.stdout);
     let (_, lines) = made.stdout.split_once("\n[handlers.alarm]").unwrap();
     let (lines, _) = lines.split_once("\n\n").unwrap();
     fs::write(pipeline.path().join("pipeline.toml"), format!("{before}\n[handlers.alarm]{lines}\n")).unwrap();
     let folder = pipeline.path().join("handlers/alarm");
-    cargo(&folder, &["test", "--quiet"]);
+    cargo(&folder, &["test", "--quiet", "--release"]);
     cargo(&folder, &["build", "--quiet", "--release", "--target", "wasm32-wasip2"]);
     invoked(&pipeline, &folder);
 

@@ -34,7 +34,7 @@ Examples:
   wasmill invoke --from-dead-letter alarm.dlq/0/3
   wasmill invoke --from-dead-letter alarm.dlq/0/3 --component mended.wasm
 
-The README makes the handler `alarm`, and tries those that ship.")]
+docs/tutorial.md makes the handler `alarm`.")]
 pub(super) struct Args {
     /// The handler's name in pipeline.toml.
     #[arg(required_unless_present = "from_dead_letter")]

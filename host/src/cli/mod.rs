@@ -49,7 +49,14 @@ struct Cli {
     pipeline: Pipeline,
 
     /// How log lines look; WASMILL_LOG=debug shows more of them.
-    #[arg(long, value_enum, default_value_t, global = true, env = "WASMILL_LOG_FORMAT")]
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        global = true,
+        env = "WASMILL_LOG_FORMAT",
+        help_heading = pipeline::OF_ALL
+    )]
     log_format: LogFormat,
 
     #[command(subcommand)]

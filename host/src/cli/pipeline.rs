@@ -9,8 +9,12 @@ use crate::config::{self, ConfigErrors, Loaded, Overrides, Problem};
 use crate::supervisor::{PipelineFile, VersionErrors, check_components};
 use crate::telemetry::LogFormat;
 
+/// Over the options that every verb has.
+pub(super) const OF_ALL: &str = "Options of every verb";
+
 /// Which pipeline, and what is said over its file.
 #[derive(clap::Args)]
+#[command(next_help_heading = OF_ALL)]
 pub(super) struct Pipeline {
     /// The pipeline's file.
     #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]

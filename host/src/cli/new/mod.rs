@@ -176,15 +176,18 @@ impl Made {
         if self.sdk_made {
             answer!("made {}: the SDK that it is built with", self.sdk);
         }
+        // Tests are built as components are, for the SDK's macros are then compiled once.
         let try_it = format!(
             "wasmill check\n  echo '{{\"sensor\": \"boiler\", \"celsius\": 93.5}}' | wasmill invoke {name} --key boiler"
         );
         if self.applied {
             answer!("built {}", place.folder.join(files::built(name)).display());
-            answer!("added to {file}:\n\n{snippet}\nTo test it:\n  (cd {folder} && cargo test)\n  {try_it}");
+            answer!(
+                "added to {file}:\n\n{snippet}\nTo test it:\n  (cd {folder} && cargo test --release)\n  {try_it}"
+            );
         } else {
             answer!("\nTest it and build it (once: rustup target add {TARGET}):");
-            answer!("  (cd {folder} && cargo test && cargo build --release --target {TARGET})");
+            answer!("  (cd {folder} && cargo test --release && cargo build --release --target {TARGET})");
             answer!("\nThen add it to {file}:\n\n{snippet}\nand try it:\n  {try_it}");
         }
     }
