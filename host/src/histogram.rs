@@ -89,15 +89,20 @@ impl Histogram {
     }
 }
 
-/// Its outline; `/metrics` has the buckets.
+/// Its outline, and the buckets from the first to the last one that holds something.
 impl Serialize for Histogram {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut outline = serializer.serialize_struct("Histogram", 4)?;
+        let mut outline = serializer.serialize_struct("Histogram", 5)?;
         outline.serialize_field("count", &self.count())?;
         outline.serialize_field("sum", &self.sum)?;
         for (name, share) in [("p50", 0.5), ("p99", 0.99)] {
             outline.serialize_field(name, &self.quantile(share).map(f64::round))?;
         }
+        let buckets: Vec<_> = self.buckets().collect();
+        let is_filled = |(_, count): &(_, u64)| *count > 0;
+        let first = buckets.iter().position(is_filled).unwrap_or(buckets.len());
+        let last = buckets.iter().rposition(is_filled).map_or(first, |last| last + 1);
+        outline.serialize_field("buckets", &buckets[first..last])?;
         outline.end()
     }
 }
@@ -148,8 +153,14 @@ mod tests {
     }
 
     #[test]
-    fn json_shows_its_outline() {
-        let json = serde_json::to_value(of([10, 10])).unwrap();
-        assert_eq!(json, serde_json::json!({ "count": 2, "sum": 20, "p50": 8.0, "p99": 10.0 }));
+    fn json_shows_its_outline_and_what_lies_between_its_ends() {
+        let json = |histogram| serde_json::to_value(histogram).unwrap();
+        assert_eq!(
+            json(of([10, 10])),
+            serde_json::json!({ "count": 2, "sum": 20, "p50": 8.0, "p99": 10.0, "buckets": [[10, 2]] })
+        );
+        let far_apart = json(of([30_000_000, u64::MAX]));
+        assert_eq!(far_apart["buckets"], serde_json::json!([[50_000_000, 1], [100_000_000, 0], [null, 1]]));
+        assert_eq!(json(of([]))["buckets"], serde_json::json!([]));
     }
 }

@@ -35,6 +35,7 @@ impl Guest {
             retry: RetryPlan { attempts: Some(1), backoff_min: Duration::ZERO, backoff_max: Duration::ZERO },
             limits: LimitsPlan { memory: 64 << 20, time: Duration::from_secs(60), batch: 1000 },
             shards: 1,
+            log: None,
         };
         let engine = Engine::new(EngineLimits { instances: 1 }).expect("an engine");
         let file = ComponentFile::read(component).expect("a component: run `just components`");

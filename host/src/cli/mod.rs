@@ -107,11 +107,11 @@ pub fn main() -> ExitCode {
         Verb::Replay(_) => "error",
         _ => "warn",
     };
-    telemetry::init(log_format, level);
+    let logs = telemetry::init(log_format, level);
     // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
     let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));
     let result = match verb {
-        Verb::Run(args) => run::run(&pipeline, &args),
+        Verb::Run(args) => run::run(&pipeline, &args, &logs),
         Verb::Check(args) => check::run(&pipeline, &args),
         Verb::Invoke(args) => invoke::run(&pipeline, args),
         Verb::Dev(args) => dev::run(&pipeline, log_format, &args),

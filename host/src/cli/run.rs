@@ -5,6 +5,7 @@ use std::process::{Command, ExitCode};
 
 use super::pipeline::Pipeline;
 use crate::supervisor::{self, Ended, StateFolder};
+use crate::telemetry::HandlerLogs;
 
 /// Runs the pipeline until SIGINT or SIGTERM, then drains.
 ///
@@ -32,10 +33,10 @@ impl Args {
     }
 }
 
-pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
+pub(super) fn run(pipeline: &Pipeline, args: &Args, logs: &HandlerLogs) -> miette::Result<ExitCode> {
     let loaded = pipeline.load_to_run()?;
     let state = StateFolder::open(args.state.as_deref());
-    match supervisor::run(pipeline.pipeline_file(), loaded, state)? {
+    match supervisor::run(pipeline.pipeline_file(), loaded, state, logs)? {
         Ended::Drained => Ok(ExitCode::SUCCESS),
         // Threads that are stuck in a call can't be joined: leave without them.
         Ended::Abandoned => std::process::exit(1),

@@ -66,20 +66,24 @@ impl Allow {
         Ok(())
     }
 
-    /// `allow = […]` as it has to be written for these interfaces to be allowed as well.
-    pub fn line_with<'a>(&self, more: impl IntoIterator<Item = &'a str>) -> String {
-        let more: BTreeSet<&str> = more.into_iter().collect();
-        let wanted = |interface: &&'static str| self.contains(interface) || more.contains(*interface);
-        let mut entries: Vec<String> = Vec::new();
-        for interface in INTERFACES.into_iter().filter(wanted) {
-            let whole = siblings(interface).all(|sibling| wanted(&sibling));
-            let entry = if whole { package(interface) } else { interface };
-            let entry = format!("\"{entry}\"");
+    /// As they have to be written: whole packages, and single interfaces.
+    pub fn entries(&self) -> Vec<&'static str> {
+        let mut entries: Vec<&str> = Vec::new();
+        for interface in INTERFACES.into_iter().filter(|interface| self.contains(interface)) {
+            let is_whole = siblings(interface).all(|sibling| self.contains(sibling));
+            let entry = if is_whole { package(interface) } else { interface };
             if entries.last() != Some(&entry) {
                 entries.push(entry);
             }
         }
-        format!("allow = [{}]", entries.join(", "))
+        entries
+    }
+
+    /// `allow = […]` as it has to be written for these interfaces to be allowed as well.
+    pub fn line_with<'a>(&self, more: impl IntoIterator<Item = &'a str>) -> String {
+        let more: BTreeSet<&str> = more.into_iter().collect();
+        let all = INTERFACES.into_iter().filter(|i| self.contains(i) || more.contains(i)).collect();
+        format!("allow = {:?}", Self(all).entries())
     }
 }
 

@@ -44,6 +44,8 @@ pub enum Effect {
     Restarts,
     /// The next batch runs by it.
     BetweenBatches,
+    /// The next line of the log is chosen by it.
+    AtOnce,
     /// Starts or drains some of its threads; the others go on.
     Threads,
     /// Requests get it from now on.
@@ -81,6 +83,7 @@ impl fmt::Display for Effect {
             Self::Drains => "commits what is under way and leaves its group",
             Self::Restarts => "commits what is under way, leaves its group and joins again",
             Self::BetweenBatches => "holds from the next batch on",
+            Self::AtOnce => "holds at once",
             Self::Threads => "starts or drains threads; the others go on",
             Self::NextRequest => "holds from the next request on",
             Self::Opens => "begins to listen",
@@ -117,6 +120,11 @@ pub fn joins_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
     old.subscribe != new.subscribe
 }
 
+/// Whether the shards of a handler have something to take up: they don't care what the log shows of it.
+pub fn runs_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
+    *old != HandlerPlan { log: old.log, ..new.clone() }
+}
+
 /// Whether the version that a handler runs must be looked at again: it may not be what the plan lets run.
 pub fn judges_anew(old: &HandlerPlan, new: &HandlerPlan) -> bool {
     let smaller = new.limits.memory < old.limits.memory;
@@ -141,10 +149,12 @@ fn handler(old: &HandlerPlan, new: &HandlerPlan) -> (Keys, Effect) {
         ("retry", old.retry != new.retry),
         ("limits", old.limits != new.limits),
         ("shards", old.shards != new.shards),
+        ("log", old.log != new.log),
     ]);
     let effect = match joins_anew(old, new) {
         true => Effect::Restarts,
         false if keys == ["shards"] => Effect::Threads,
+        false if keys == ["log"] => Effect::AtOnce,
         false => Effect::BetweenBatches,
     };
     (keys, effect)
@@ -301,6 +311,10 @@ mod tests {
             (
                 ("publish = ['mails']", "publish = ['mails']\nshards = 2"),
                 vec!["handlers.format: shards: it starts or drains threads; the others go on"],
+            ),
+            (
+                ("publish = ['mails']", "publish = ['mails']\nlog = 'warn'"),
+                vec!["handlers.format: log: it holds at once"],
             ),
             (
                 ("subscribe = ['readings']", "subscribe = ['readings', 'others']"),

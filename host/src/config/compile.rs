@@ -11,6 +11,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tracing::level_filters::LevelFilter;
+
 use super::Overrides;
 use super::document::{Document, Steps};
 use super::plan::{
@@ -154,6 +156,7 @@ impl Compiler<'_, '_> {
                 batch: limits.batch,
             },
             shards: handler.shards,
+            log: handler.log.map(level),
         }
     }
 
@@ -256,6 +259,17 @@ fn or<T>(document: &mut Document, path: Steps, result: Result<T, Fault>, stand_i
         document.error_at_value(path, fault.message, Some(fault.help));
         stand_in
     })
+}
+
+fn level(level: raw::LogLevel) -> LevelFilter {
+    match level {
+        raw::LogLevel::Off => LevelFilter::OFF,
+        raw::LogLevel::Error => LevelFilter::ERROR,
+        raw::LogLevel::Warn => LevelFilter::WARN,
+        raw::LogLevel::Info => LevelFilter::INFO,
+        raw::LogLevel::Debug => LevelFilter::DEBUG,
+        raw::LogLevel::Trace => LevelFilter::TRACE,
+    }
 }
 
 fn secrets(values: BTreeMap<String, raw::Scalar>) -> BTreeMap<String, Secret> {

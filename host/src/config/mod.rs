@@ -31,7 +31,7 @@ use std::sync::Arc;
 
 use miette::Severity;
 
-pub use changes::{Change, Effect, Kind, changes, joins_anew, judges_anew, starts_anew};
+pub use changes::{Change, Effect, Kind, changes, joins_anew, judges_anew, runs_anew, starts_anew};
 pub use problem::{ConfigErrors, Places, Problem, Sound};
 pub use schema::schema;
 pub(crate) use units::{Fault, name as check_name, topic as check_topic};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lettre::transport::smtp::client::Certificate;
+use tracing::level_filters::LevelFilter;
 
 pub use super::allow::{Allow, INTERFACES, NO_NETWORK};
 use crate::schema::Schema;
@@ -131,6 +132,8 @@ pub struct HandlerPlan {
     pub limits: LimitsPlan,
     /// Threads in this process.
     pub shards: u32,
+    /// Which of the lines about it the log shows; without it, those that the host's own filter does.
+    pub log: Option<LevelFilter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

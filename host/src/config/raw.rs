@@ -165,6 +165,21 @@ pub(super) struct Handler {
     pub(super) shards: u32,
     /// The topic of events that failed for good; "<handler>.dlq" by default.
     pub(super) dead_letter: Option<String>,
+    /// From which level on the log shows lines about this handler: "error", "warn", "info", "debug", "trace", or "off" for
+    /// none. What its component prints counts: stdout as "info", stderr as "warn". By default WASMILL_LOG decides, as for
+    /// all other lines.
+    pub(super) log: Option<LogLevel>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum LogLevel {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
 }
 
 /// What happens after a failure that may pass.

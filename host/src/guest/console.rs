@@ -60,8 +60,8 @@ impl Console {
             }
         }
         if printed.dropped > 0 {
-            let dropped = printed.dropped;
-            tracing::warn!(target: "guest", handler, digest, trace, "{dropped} more lines are left out");
+            let left_out = printed.dropped as u64;
+            tracing::warn!(target: "guest", handler, digest, trace, left_out, "{left_out} more lines are left out");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The admin API: which versions a handler has, going back to one, dead letters, reading pipeline.toml again.
+//! The admin API: which versions a handler has, going back to one, dead letters, what it logged, reading pipeline.toml again.
 //!
 //! The HTTP side knows nothing of versions and plans. It lets in who may (`access`), makes a [`Command`] of a request
 //! (`routes`), and passes it on to whoever runs the host. That is a plain thread, so the channel is std's; each
@@ -23,6 +23,7 @@ use tokio::sync::oneshot;
 use super::problem::Problem;
 use crate::config::plan::Secret;
 use crate::dead_letters::Ask;
+use crate::telemetry::HandlerLogs;
 
 pub(super) use routes::routes;
 
@@ -40,6 +41,7 @@ pub struct Admin {
     commands: SyncSender<Asked>,
     token: Option<Secret>,
     denials: Arc<access::Denials>,
+    logs: HandlerLogs,
     pub(super) patience: Duration,
 }
 
@@ -73,6 +75,8 @@ pub struct Asked {
 pub enum Command {
     /// Which versions of a handler are at hand.
     Versions { handler: String },
+    /// What the plan says of a handler or a sink.
+    Settings { handler: String },
     /// To the version whose digest begins so (1 to 64 hex digits, in lower case), or to the one before.
     Rollback { handler: String, to: Option<String> },
     /// Which keys wait for the next try of an event.
@@ -114,10 +118,10 @@ impl Admin {
     }
 
     /// Without a token only clients on this machine may ask; with an empty one nobody may.
-    pub fn new(token: Option<Secret>) -> (Self, Commands) {
+    pub fn new(token: Option<Secret>, logs: HandlerLogs) -> (Self, Commands) {
         let (commands, asked) = sync_channel(WAITING);
         let denials = Arc::default();
-        let admin = Self { commands: commands.clone(), token, denials, patience: PATIENCE };
+        let admin = Self { commands: commands.clone(), token, denials, logs, patience: PATIENCE };
         (admin, Commands { asked, _open: commands })
     }
 

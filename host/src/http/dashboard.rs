@@ -12,9 +12,10 @@ const STYLE: &str = "text/css; charset=utf-8";
 const IMAGE: &str = "image/svg+xml";
 
 /// Path, type, text.
-const FILES: [(&str, &str, &str); 13] = [
+const FILES: [(&str, &str, &str); 16] = [
     ("/", HTML, include_str!("dashboard/index.html")),
     ("/dashboard/api.js", SCRIPT, include_str!("dashboard/api.js")),
+    ("/dashboard/bars.js", SCRIPT, include_str!("dashboard/bars.js")),
     ("/dashboard/dom.js", SCRIPT, include_str!("dashboard/dom.js")),
     ("/dashboard/form.js", SCRIPT, include_str!("dashboard/form.js")),
     ("/dashboard/graph.js", SCRIPT, include_str!("dashboard/graph.js")),
@@ -22,9 +23,11 @@ const FILES: [(&str, &str, &str); 13] = [
     ("/dashboard/host.js", SCRIPT, include_str!("dashboard/host.js")),
     ("/dashboard/icon.svg", IMAGE, include_str!("dashboard/icon.svg")),
     ("/dashboard/letters.js", SCRIPT, include_str!("dashboard/letters.js")),
+    ("/dashboard/logs.js", SCRIPT, include_str!("dashboard/logs.js")),
     ("/dashboard/main.js", SCRIPT, include_str!("dashboard/main.js")),
     ("/dashboard/pipeline.js", SCRIPT, include_str!("dashboard/pipeline.js")),
     ("/dashboard/resource.js", SCRIPT, include_str!("dashboard/resource.js")),
+    ("/dashboard/settings.js", SCRIPT, include_str!("dashboard/settings.js")),
     ("/dashboard/style.css", STYLE, include_str!("dashboard/style.css")),
 ];
 

@@ -139,7 +139,8 @@ impl App {
             }));
         }
         if let Some(admin) = admin.clone() {
-            router = router.merge(admin::routes(admin, live.clone())).merge(dashboard::routes());
+            router =
+                router.merge(admin::routes(admin, live.clone(), view.clone())).merge(dashboard::routes());
         }
         let router = router
             .fallback(async || {

@@ -121,6 +121,14 @@ impl State {
         }
     }
 
+    /// The ids of the traces that its records are of (W3C Trace Context: `version-trace-parent-flags`).
+    pub(super) fn traces(&self) -> impl Iterator<Item = &str> {
+        self.history.iter().filter_map(|step| {
+            let (_, parent) = step.headers.iter().find(|(name, _)| *name == headers::TRACEPARENT)?;
+            parent.split('-').nth(1)
+        })
+    }
+
     /// About what it holds in memory.
     pub(super) fn bytes(&self) -> usize {
         let headers = |step: &Step| step.headers.iter().map(|(_, value)| value.len() + 32).sum::<usize>();

@@ -10,7 +10,7 @@
 
 mod resource;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -64,6 +64,13 @@ pub(super) struct Page {
     pub(super) more: bool,
     pub(super) caught_up: bool,
     pub(super) evicted: u64,
+}
+
+/// Whose trace it is.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Traced {
+    pub(super) resource: String,
+    pub(super) id: Arc<str>,
 }
 
 /// The sizes that `/status` shows.
@@ -206,6 +213,12 @@ impl View {
 
     pub(super) fn page(&self, resource: usize, cursor: Option<(i64, Arc<str>)>, limit: usize) -> Page {
         self.shared.resources[resource].page(cursor, limit, self.is_caught_up())
+    }
+
+    /// Of which id each of these traces is, where one of the newest ids tells.
+    pub(super) fn traced(&self, traces: &BTreeSet<&str>) -> BTreeMap<String, Traced> {
+        let of_each = self.shared.resources.iter().flat_map(|resource| resource.traced(traces));
+        of_each.collect()
     }
 
     pub(super) fn report(&self) -> ViewReport {

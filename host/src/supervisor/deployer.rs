@@ -8,6 +8,7 @@
 mod candidate;
 mod commands;
 mod reload;
+mod settings;
 mod swap;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,9 +31,10 @@ use super::threads::Task;
 use super::watch::Watch;
 use super::web::Web;
 use crate::config::plan::{HandlerPlan, Plan, SinkPlan};
-use crate::config::{Loaded, joins_anew, starts_anew};
+use crate::config::{Loaded, joins_anew, runs_anew, starts_anew};
 use crate::guest::Version;
 use crate::http::Commands;
+use crate::telemetry::HandlerLogs;
 use crate::text::short;
 use candidate::Candidate;
 pub(super) use candidate::{Candidates, Workshop};
@@ -49,6 +51,7 @@ pub(super) struct Parts {
     pub(super) watch: Watch,
     pub(super) inbox: Inbox,
     pub(super) commands: Commands,
+    pub(super) logs: HandlerLogs,
 }
 
 pub(super) struct Deployer {
@@ -189,6 +192,8 @@ impl Deployer {
     /// Makes what runs be `self.loaded.plan`; `candidates` are the handlers whose versions are new. Nothing here waits.
     fn put_to_work(&mut self, mut candidates: Candidates, bound: Option<TcpListener>) -> miette::Result<()> {
         let plan = self.loaded.plan.clone();
+        let handlers = plan.handlers.iter().map(|handler| (&*handler.name, handler.log));
+        self.parts.logs.follow(handlers.chain(plan.sinks.iter().map(|sink| (&*sink.name, None))));
         self.ensure(&plan)?;
         self.let_go(&plan);
         for handler in &plan.handlers {
@@ -226,7 +231,7 @@ impl Deployer {
                 }
                 if let Some(candidate) = candidate {
                     self.put_version(name, candidate);
-                } else if before != *plan {
+                } else if runs_anew(&before, plan) {
                     handler.slot.put(handler.deployed());
                 }
             }

@@ -43,6 +43,7 @@ use crate::config::plan::{Brokers, Plan};
 use crate::http::Admin;
 use crate::log::kafka::Cluster;
 use crate::status::Status;
+use crate::telemetry::HandlerLogs;
 use crate::text::count;
 use deployer::{Candidates, Deployer, Parts, Workshop};
 use inbox::Inbox;
@@ -73,7 +74,12 @@ pub enum Ended {
 
 /// Runs the plan, and what pipeline.toml and the components become meanwhile, until SIGINT or SIGTERM; then drains. A
 /// second signal ends the process at once.
-pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Result<Ended> {
+pub fn run(
+    file: PipelineFile,
+    loaded: Loaded,
+    state: StateFolder,
+    logs: &HandlerLogs,
+) -> miette::Result<Ended> {
     let plan = &loaded.plan;
     descriptors::raise_the_limit();
     // Whatever can be wrong is found before anything is started.
@@ -84,7 +90,7 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     let mut workshop = Workshop::new(plan, &state)?;
     let candidates = workshop.candidates(&loaded)?;
     let runtime = runtime()?;
-    let (admin, commands) = Admin::new(Admin::token_from_env()?);
+    let (admin, commands) = Admin::new(Admin::token_from_env()?, logs.clone());
     let web = Web::new(runtime.handle().clone(), admin);
     let bound = web.bind(plan.http.as_ref()).map_err(|error| miette!(help = error.remedy(), "{error}"))?;
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
@@ -95,7 +101,8 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
 
     let threads = Threads::default();
     let grounds = Grounds { threads: threads.clone(), cluster, status, stop: stop.clone() };
-    let parts = Parts { grounds: grounds.clone(), file, workshop, web, watch, inbox, commands };
+    let parts =
+        Parts { grounds: grounds.clone(), file, workshop, web, watch, inbox, commands, logs: logs.clone() };
     let started = start(parts, loaded, candidates, bound);
     if started.is_err() {
         // A start that fails half-way must not leave shards behind.
@@ -104,6 +111,7 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
 
     let mut ready = false;
     while !stop.wait(Duration::from_millis(200)) {
+        logs.tell_left_out(false);
         if !ready && grounds.status.report().ready {
             ready = true;
             info!("ready");
@@ -111,6 +119,7 @@ pub fn run(file: PipelineFile, loaded: Loaded, state: StateFolder) -> miette::Re
     }
     let late = threads.join(DRAIN);
     runtime.shutdown_background();
+    logs.tell_left_out(true);
     started?;
     if late.is_empty() {
         if grounds.cluster.is_embedded() {

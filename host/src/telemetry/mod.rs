@@ -1,10 +1,20 @@
 //! Logs: lines for people on a terminal, JSON for programs; on standard error, so that output stays output.
 
+mod handlers;
+mod layers;
+
 use std::io::IsTerminal;
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+pub use handlers::{HandlerLogs, Line};
+
+use layers::{Kept, Shown};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -24,25 +34,28 @@ impl LogFormat {
 }
 
 /// Starts logging for the whole process; call it once. Logs `level` and up; `WASMILL_LOG` chooses otherwise,
-/// in the syntax of `tracing_subscriber::EnvFilter` (`debug`, `wasmill::log=debug,info`).
-pub fn init(format: LogFormat, level: &str) {
+/// in the syntax of `tracing_subscriber::EnvFilter` (`debug`, `wasmill::log=debug,info`). What is returned chooses for
+/// single handlers.
+pub fn init(format: LogFormat, level: &str) -> HandlerLogs {
     let chosen = std::env::var_os("WASMILL_LOG").unwrap_or_default();
-    let (filter, fault) = filter(&chosen.to_string_lossy(), level);
+    let (by_default, fault) = filter(&chosen.to_string_lossy(), level);
     // A line that can't be written (a full disk) is dropped. Telling so would print to the same place and panic.
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .log_internal_errors(false);
-    match format {
+    let lines = fmt::layer().with_writer(std::io::stderr).log_internal_errors(false);
+    let lines = match format {
         LogFormat::Text => {
             let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-            logs.with_target(false).with_ansi(colour).init();
+            lines.with_target(false).with_ansi(colour).boxed()
         }
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-    }
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let handlers = HandlerLogs::default();
+    let kept = Kept(handlers.clone());
+    let shown = Shown { by_default, handlers: handlers.clone() };
+    tracing_subscriber::registry().with(lines).with(kept).with(shown).init();
     if let Some(fault) = fault {
         tracing::warn!(%fault, "WASMILL_LOG is ignored: write it like `debug` or `wasmill::log=debug,info`");
     }
+    handlers
 }
 
 /// A filter that can't be read must not keep the host from starting: the default one stands in, and the

@@ -99,6 +99,11 @@ impl Host {
         self.child.id()
     }
 
+    /// It outlives the host, as long as the pipeline's folder.
+    pub(crate) fn path_of_log(&self) -> PathBuf {
+        self.log.clone()
+    }
+
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
     }

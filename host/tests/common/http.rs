@@ -34,7 +34,7 @@ pub(crate) fn delete(url: &str) -> Option<Answer> {
     request("DELETE", url, "", &[])
 }
 
-fn request(method: &str, url: &str, body: &str, headers: &[(&str, &str)]) -> Option<Answer> {
+pub(crate) fn request(method: &str, url: &str, body: &str, headers: &[(&str, &str)]) -> Option<Answer> {
     let (address, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();

@@ -43,6 +43,7 @@ fn plan() -> HandlerPlan {
         // Long enough for a machine that is busy with other tests; those of deadlines set their own.
         limits: LimitsPlan { memory: 16 * MIB, time: Duration::from_secs(20), batch: 1000 },
         shards: 1,
+        log: None,
     }
 }
 

@@ -106,6 +106,7 @@ mod tests {
     use crate::http::{App, Asked, Claims, Command, Refused, RefusedKind, serve};
     use crate::log::{Publish, Publishing};
     use crate::status::Status;
+    use crate::telemetry::HandlerLogs;
 
     struct Nowhere;
 
@@ -130,7 +131,7 @@ mod tests {
             resources: Vec::new(),
         };
         let [of_host, of_client] = tokens.map(|token| token.map(Secret::new));
-        let (admin, commands) = Admin::new(of_host);
+        let (admin, commands) = Admin::new(of_host, HandlerLogs::default());
         let (app, _view) =
             App::new(&plan, Status::new("test", "memory", false), Arc::new(Nowhere), claims, Some(admin));
         let listener = tokio::net::TcpListener::bind(plan.listen).await.unwrap();
@@ -152,7 +153,8 @@ mod tests {
             };
             let _ = answer.send(match &command {
                 Command::Rollback { .. } => Err(refused()),
-                Command::Versions { .. }
+                Command::Settings { .. }
+                | Command::Versions { .. }
                 | Command::Parked
                 | Command::DeadLetters(_)
                 | Command::Reload

@@ -11,12 +11,14 @@ use axum::routing::{get, post};
 use axum::{Router, middleware};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
-use super::{Admin, Command, access, dead_letters};
+use super::{Admin, Command, Refused, RefusedKind, access, dead_letters};
 use crate::http::body::Bodies;
 use crate::http::json;
 use crate::http::live::{self, Live};
 use crate::http::problem::Problem;
+use crate::http::view::View;
 
 /// Bytes: a whole pipeline.toml, with room to spare.
 const BODY_LIMIT: usize = 1 << 20;
@@ -28,6 +30,7 @@ const BODIES: usize = 4;
 pub(super) struct Asking {
     admin: Admin,
     bodies: Bodies,
+    view: View,
 }
 
 #[derive(Deserialize)]
@@ -46,9 +49,11 @@ struct Diff {
     toml: String,
 }
 
-pub(in crate::http) fn routes(admin: Admin, live: Live) -> Router {
+pub(in crate::http) fn routes(admin: Admin, live: Live, view: View) -> Router {
     let bodies = Bodies::new(BODY_LIMIT, BODY_TIMEOUT, BODIES);
     Router::new()
+        .route("/admin/handlers/{name}", get(settings))
+        .route("/admin/handlers/{name}/logs", get(logs))
         .route("/admin/handlers/{name}/versions", get(versions))
         .route("/admin/handlers/{name}/rollback", post(rollback))
         .route("/admin/parked", get(parked))
@@ -60,7 +65,29 @@ pub(in crate::http) fn routes(admin: Admin, live: Live) -> Router {
         .route("/admin/diff", post(diff))
         .route("/admin/live", get(live::live).with_state(live))
         .route_layer(middleware::from_fn_with_state(admin.clone(), access::guard))
-        .with_state(Asking { admin, bodies })
+        .with_state(Asking { admin, bodies, view })
+}
+
+async fn settings(
+    State(asking): State<Asking>,
+    handler: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    asking.ask(Command::Settings { handler: name(handler)? }).await
+}
+
+/// Asks nobody: lines are there also while the deployer compiles.
+async fn logs(
+    State(Asking { admin, view, .. }): State<Asking>,
+    handler: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let handler = name(handler)?;
+    let lines = admin.logs.newest(&handler).ok_or_else(|| Refused {
+        kind: RefusedKind::NotFound,
+        message: format!("pipeline.toml has no handler or sink `{handler}`"),
+        help: "/status lists those that run".into(),
+    })?;
+    let traces = view.traced(&lines.iter().filter_map(|line| line.trace.as_deref()).collect());
+    Ok(told(json!({ "lines": lines, "traces": traces })))
 }
 
 async fn versions(
@@ -104,8 +131,7 @@ async fn diff(State(asking): State<Asking>, headers: HeaderMap, body: Body) -> R
 
 impl Asking {
     pub(super) async fn ask(&self, command: Command) -> Result<Response, Problem> {
-        let answer = self.admin.ask(command).await?;
-        Ok(([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response())
+        Ok(told(self.admin.ask(command).await?))
     }
 
     /// No body is as good as `{}`.
@@ -126,6 +152,10 @@ impl Asking {
         }
         serde_json::from_value(parsed).map_err(|error| invalid(&format!("{error}.")))
     }
+}
+
+fn told(answer: Value) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], axum::Json(answer)).into_response()
 }
 
 fn name(handler: Result<Path<String>, PathRejection>) -> Result<String, Problem> {

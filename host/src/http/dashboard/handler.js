@@ -1,18 +1,24 @@
-// A handler or a sink: its version, its figures, its failures, and the way back.
+// A handler or a sink: its version, its figures, its failures, its log, what it is granted, and the way back.
 
 import { get, send } from './api.js';
+import { bars } from './bars.js';
 import { facts, h, millis, notice, number, section, short, table } from './dom.js';
+import { logs } from './logs.js';
 import { duration, tell } from './pipeline.js';
+import { settings } from './settings.js';
 
 export function page({ name }, report) {
   const place = Object.fromEntries(['figures', 'version', 'shards', 'failures'].map((part) => [part, h('div')]));
   const versions = h('div', {}, h('p', { class: 'faint' }, 'loading …'));
   const said = h('p', { role: 'status' });
   const isHandler = find(report, name)?.kind === 'handler';
+  const granted = settings(name);
+  const lines = logs(name);
   const element = h('div', {}, h('h1', {}, name), said,
     h('div', { class: 'columns' }, section('Now', place.figures), section('Version', place.version)),
     isHandler && section('Versions at hand', versions),
-    h('div', { class: 'columns' }, section('Failures', place.failures), section('Shards', place.shards)));
+    h('div', { class: 'columns' }, section('Failures', place.failures), section('Shards', place.shards)),
+    section('Log', lines.element), section('In pipeline.toml', granted.element));
   let digest = null;
   const list = async () => {
     try {
@@ -31,10 +37,11 @@ export function page({ name }, report) {
       digest = subscriber.digest;
       list();
     }
+    granted.update(now);
     show(place, subscriber, now.recent[name] ?? {});
   };
   update(report);
-  return { element, update };
+  return { element, update, leave: lines.leave };
 }
 
 const find = (report, name) => report.subscribers.find((subscriber) => subscriber.name === name);
@@ -53,7 +60,8 @@ function show(place, subscriber, recent) {
     ['Handling a batch', spread(figures.handling_us, (us) => millis(us / 1000))],
     ['Transaction', spread(figures.commit_us, (us) => millis(us / 1000))],
     ['Since the request', spread(figures.since_request_us, (us) => millis(us / 1000))],
-  ])]);
+  ]), ...[['Handling a batch', 'handling_us'], ['Transaction', 'commit_us'], ['Since the request', 'since_request_us']]
+    .map(([title, figure]) => bars(title, figures[figure], (us) => millis(us / 1000))).filter(Boolean)]);
   tell(place.version, [
     version.refused && notice(`The file as it is now was refused: ${version.refused}`, 'bad'),
     facts([

@@ -9,6 +9,22 @@ mod dead_letters;
 pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Value>) {
     let name = json!([{ "name": "name", "in": "path", "required": true,
                         "description": "A handler's, as in pipeline.toml.", "schema": { "type": "string" } }]);
+    let mut settings = operation(
+        "settings",
+        "Says what pipeline.toml grants a handler or a sink; of its environment the names",
+        json!({ "type": "object" }),
+    );
+    settings["responses"]["404"] = problem();
+    paths.insert("/admin/handlers/{name}".into(), json!({ "parameters": name, "get": settings }));
+
+    let mut logs = operation(
+        "logs",
+        "Gives the newest lines of the log about a handler or a sink, up to 200, the oldest of them first",
+        reference("wasmill.Logs"),
+    );
+    logs["responses"]["404"] = problem();
+    paths.insert("/admin/handlers/{name}/logs".into(), json!({ "parameters": name, "get": logs }));
+
     let mut versions = operation(
         "versions",
         "Lists the versions of a handler that are at hand, newest first",
@@ -118,6 +134,37 @@ fn shapes(schemas: &mut Map<String, Value>) {
         }),
     );
     let moment = json!({ "type": "integer", "description": "Milliseconds since the Unix epoch." });
+    schemas.insert(
+        "wasmill.Logs".into(),
+        json!({
+            "type": "object",
+            "required": ["lines", "traces"],
+            "properties": {
+                "lines": { "type": "array", "items": {
+                    "type": "object",
+                    "required": ["number", "at_ms", "level", "printed", "message", "fields"],
+                    "properties": {
+                        "number": { "type": "integer", "description": "Counts the lines of the handler." },
+                        "at_ms": moment,
+                        "level": { "enum": ["error", "warn", "info", "debug", "trace"] },
+                        "printed": { "type": "boolean", "description": "By the component, not the host." },
+                        "message": { "type": "string" },
+                        "trace": { "type": "string", "description": "The id of its trace, if it is of one alone." },
+                        "fields": { "type": "object", "additionalProperties": { "type": "string" } },
+                    },
+                } },
+                "traces": {
+                    "type": "object",
+                    "description": "Of which resource's id these traces are, where that is known.",
+                    "additionalProperties": {
+                        "type": "object",
+                        "required": ["resource", "id"],
+                        "properties": { "resource": { "type": "string" }, "id": { "type": "string" } },
+                    },
+                },
+            },
+        }),
+    );
     let key = json!({
         "type": "object",
         "required": ["key", "event", "attempt", "first_failed_ms", "next_try_ms", "behind"],

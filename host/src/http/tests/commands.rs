@@ -20,7 +20,7 @@ struct Commanded {
 
 impl Commanded {
     async fn new(token: Option<&str>, answer: fn(&Command) -> Result<Value, Refused>) -> Self {
-        let (admin, asked) = Admin::new(token.map(Secret::new));
+        let (admin, asked) = Admin::new(token.map(Secret::new), HandlerLogs::default());
         let server = commanded(plan(), Broker::new(), Some(admin)).await;
         let (commands, ended) = (Arc::<Mutex<Vec<_>>>::default(), Arc::new(AtomicBool::new(false)));
         let (known, end) = (commands.clone(), ended.clone());
@@ -213,7 +213,7 @@ async fn bodies_that_are_no_command_are_refused() {
 
 #[tokio::test]
 async fn a_command_that_is_not_answered_in_time_gets_503_and_is_not_begun_later() {
-    let (mut admin, asked) = Admin::new(None);
+    let (mut admin, asked) = Admin::new(None, HandlerLogs::default());
     admin.patience = Duration::from_millis(50);
     let server = commanded(plan(), Broker::new(), Some(admin)).await;
     let answer = server.send(Method::POST, "/admin/reload", &[JSON], "{}").await;
@@ -224,7 +224,7 @@ async fn a_command_that_is_not_answered_in_time_gets_503_and_is_not_begun_later(
 
 #[tokio::test]
 async fn commands_wait_in_a_queue_that_ends() {
-    let (admin, asked) = Admin::new(None);
+    let (admin, asked) = Admin::new(None, HandlerLogs::default());
     let server = Arc::new(commanded(plan(), Broker::new(), Some(admin)).await);
     let ask = |server: Arc<Server>| async move {
         server.send(Method::POST, "/admin/reload", &[JSON], "{}").await.status.as_u16()
@@ -246,4 +246,20 @@ async fn a_reload_takes_the_admin_api_along_and_a_host_without_one_has_none() {
     let without = server().await;
     assert_eq!(without.get("/admin/handlers/h/versions").await.problem(), "no-such-path");
     assert!(without.get("/openapi.json").await.json()["paths"]["/admin/reload"].is_null());
+}
+
+#[tokio::test]
+async fn the_log_of_a_handler_is_for_those_who_may_command_and_needs_nobody_to_answer() {
+    let logs = HandlerLogs::default();
+    logs.follow([("sender", None)]);
+    let server = async |token: Option<&str>| {
+        let (admin, _asked) = Admin::new(token.map(Secret::new), logs.clone());
+        commanded(plan(), Broker::new(), Some(admin)).await
+    };
+    let open = server(None).await;
+    let answer = open.get("/admin/handlers/sender/logs").await;
+    assert_eq!((answer.status, answer.json()), (StatusCode::OK, json!({ "lines": [], "traces": {} })));
+    assert_eq!(open.get("/admin/handlers/nobody/logs").await.problem(), "not-found");
+    let closed = server(Some("s3cret")).await;
+    assert_eq!(closed.get("/admin/handlers/sender/logs").await.problem(), "token");
 }

@@ -8,7 +8,7 @@ use crate::event::FailureKind;
 use crate::status::SubscriberStatus;
 
 async fn watched(token: Option<&str>) -> Server {
-    let (admin, _commands) = Admin::new(token.map(Secret::new));
+    let (admin, _commands) = Admin::new(token.map(Secret::new), HandlerLogs::default());
     let server = commanded(plan(), Broker::new(), Some(admin)).await;
     server.view.caught_up();
     server

@@ -36,7 +36,7 @@ async fn the_status_shows_the_report_and_the_sizes_of_the_view() {
 
 #[tokio::test]
 async fn the_description_has_every_path_and_no_dangling_reference() {
-    let server = commanded(plan(), Broker::new(), Some(Admin::new(None).0)).await;
+    let server = commanded(plan(), Broker::new(), Some(Admin::new(None, HandlerLogs::default()).0)).await;
     let description = server.get("/openapi.json").await.json();
     assert_eq!(description["openapi"], "3.1.0");
     for path in [
@@ -47,6 +47,8 @@ async fn the_description_has_every_path_and_no_dangling_reference() {
         "/status",
         "/metrics",
         "/openapi.json",
+        "/admin/handlers/{name}",
+        "/admin/handlers/{name}/logs",
         "/admin/handlers/{name}/versions",
         "/admin/handlers/{name}/rollback",
         "/admin/parked",

@@ -32,6 +32,7 @@ use crate::event::{Event, Header, Position, Record, headers};
 use crate::log::{PublishError, Publishing};
 use crate::schema::Schema;
 use crate::status::now_ms;
+use crate::telemetry::HandlerLogs;
 
 /// A topic of one partition for each name, all in one list.
 #[derive(Clone)]

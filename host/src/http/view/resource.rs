@@ -1,9 +1,9 @@
 //! What the view keeps of one resource: the states of its ids, within bounds, and the keys of its requests.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Lookup, Page, ResourceReport};
+use super::{Lookup, Page, ResourceReport, Traced};
 use crate::config::plan::ResourcePlan;
 use crate::event::{Event, Position, header, headers};
 use crate::http::idempotency::{SharedKeys, fingerprint};
@@ -12,6 +12,9 @@ use crate::http::recent::Recent;
 use crate::http::request::is_idempotency_key;
 use crate::http::resources::HTTP_METHOD;
 use crate::http::state::{Accepted, Seen, State};
+
+/// Ids that are looked through for a trace: all of them would hold the reader up where there are many.
+const SEARCHED: usize = 10_000;
 
 pub(super) struct Resource {
     pub(super) plan: ResourcePlan,
@@ -84,6 +87,20 @@ impl Resource {
             .collect();
         let more = newest_first.next().is_some();
         Page { items, more, caught_up, evicted: store.evicted }
+    }
+
+    pub(super) fn traced(&self, traces: &BTreeSet<&str>) -> Vec<(String, Traced)> {
+        if traces.is_empty() {
+            return Vec::new();
+        }
+        let store = self.lock();
+        let mut found = Vec::new();
+        for (_time, id, state) in store.states.newest_first(None).take(SEARCHED) {
+            let traced = || Traced { resource: self.plan.name.clone(), id: id.clone() };
+            let wanted = state.traces().filter(|trace| traces.contains(trace));
+            found.extend(wanted.map(|trace| (trace.to_string(), traced())));
+        }
+        found
     }
 
     pub(super) fn report(&self) -> ResourceReport {

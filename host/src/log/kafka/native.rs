@@ -35,10 +35,9 @@ pub(super) fn flush<C: ProducerContext>(
     loop {
         // SAFETY: the pointer is the live producer's; the call is thread-safe.
         unsafe { native::rd_kafka_flush(producer.client().native_ptr(), step) };
-        // Serves one report at a time.
-        producer.poll(Duration::ZERO);
+        let left = serve(producer);
         let now = Instant::now();
-        match producer.in_flight_count() {
+        match left {
             0 => return true,
             count if count < outstanding => {
                 outstanding = count;
@@ -49,6 +48,23 @@ pub(super) fn flush<C: ProducerContext>(
         }
         if now - moved >= stall || now - started >= limit || hopeless() {
             return false;
+        }
+    }
+}
+
+/// Serves what waits, and gives how much is left: records that are on their way, and what came meanwhile. A poll serves one
+/// at a time, and not only delivery reports: with librdkafka's `debug` there is always another log line.
+fn serve<C: ProducerContext>(producer: &BaseProducer<C>) -> i32 {
+    let mut left = producer.in_flight_count();
+    loop {
+        let before = left;
+        if before == 0 {
+            return 0;
+        }
+        producer.poll(Duration::ZERO);
+        left = producer.in_flight_count();
+        if left >= before {
+            return left;
         }
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::super::history::{Held, Kept};
-use super::Deployer;
 use super::candidate::Candidate;
+use super::{Deployer, settings};
 use crate::config::plan::HandlerPlan;
 use crate::http::{Asked, Command, Refused, RefusedKind};
 use crate::text::short;
@@ -20,6 +20,7 @@ impl Deployer {
                 return;
             }
             Command::Versions { handler } => self.versions(&handler),
+            Command::Settings { handler } => self.settings(&handler),
             Command::Rollback { handler, to } => self.roll_back(&handler, to.as_deref()),
             Command::Parked => Ok(json!({ "parked": self.parts.grounds.status.parked_report() })),
             Command::Reload => self.reload().map(|changes| json!({ "changes": changes })).map_err(|lines| {
@@ -42,6 +43,13 @@ impl Deployer {
                     help: format!("these do: {}", known.join(", ")),
                 })
             }
+        }
+    }
+
+    fn settings(&self, handler: &str) -> Result<Value, Refused> {
+        match self.sinks.get(handler) {
+            Some(sink) => Ok(settings::of_sink(sink)),
+            None => Ok(settings::of_handler(&self.plan_of(handler)?)),
         }
     }
 
