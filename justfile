@@ -54,7 +54,7 @@ test: preflight test-preflight
     cargo test --release --locked -p wasmill
 
 # Exactly what CI runs
-ci: fmt-check lint test perf-check docs deny
+ci: fmt-check lint alerts-check test perf-check docs deny
 
 # A local Apache Kafka on 127.0.0.1:9092, without Docker (needs Java 17 and Maven); ctrl-c stops it
 kafka *args:
@@ -101,8 +101,14 @@ perf-check: preflight
     @just components
     cargo bench --locked -p wasmill --bench instructions
 
+# The alerts of deploy/alerts.yaml, in figures that make them and in figures that don't
+alerts-check:
+    @command -v promtool >/dev/null || { echo "alerts-check needs promtool (Debian: in the package prometheus)" >&2; exit 1; }
+    promtool check config deploy/prometheus.yaml
+    promtool test rules deploy/alerts-test.yaml
+
 # What deploys Wasmill (Dockerfile, compose.yaml, deploy/), without an engine; needs Go
-deploy-check: components
+deploy-check: components alerts-check
     deploy/validate
 
 # Everything that can fail around the hosts fails, again and again for so many MINUTES (once for 0); prints a table

@@ -229,6 +229,9 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
+    pub const ALL: [Self; 6] =
+        [Self::Retry, Self::Reject, Self::Trap, Self::Timeout, Self::Memory, Self::Contract];
+
     /// The word in dead-letter headers, logs and /status.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -271,6 +274,11 @@ pub trait Handler {
     /// Whether a batch can be handled again, as if it had not been before. A shard commits what can't be before it goes on.
     fn can_be_repeated(&self) -> bool {
         true
+    }
+
+    /// The most memory that it has had at a time, in bytes, if it has any of its own.
+    fn peak_memory(&self) -> Option<usize> {
+        None
     }
 
     /// How long to leave the processors to others before the next batch, because the calls since the last time

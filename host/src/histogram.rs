@@ -1,6 +1,7 @@
 //! How often something took how long, or was how large: counts in buckets, which add up over shards and over time.
 
 use std::iter;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::ser::{SerializeStruct, Serializer};
@@ -37,6 +38,11 @@ impl Histogram {
         let bucket = BOUNDS.partition_point(|bound| *bound < value);
         *self.counts.get_mut(bucket).unwrap_or(&mut self.above) += 1;
         self.sum = self.sum.saturating_add(value);
+    }
+
+    /// In microseconds.
+    pub fn record_time(&mut self, time: Duration) {
+        self.record(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
     }
 
     pub fn add(&mut self, other: &Self) {

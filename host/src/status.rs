@@ -2,14 +2,23 @@
 //!
 //! Counters are since the process started.
 
+mod lag;
+mod report;
+
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::shard::Figures;
+pub use lag::{Extents, Lag, Owned};
+pub use report::{
+    Answers, BrokerStatus, ConfigStatus, MailFigures, Parked, ParkedKey, ParkedReport, Report, ShardReport,
+    ShardState, SubscriberKind, SubscriberReport, SubscriberStatus, VersionStatus,
+};
+
+use crate::event::TopicPartition;
+use crate::shard::Reached;
 
 /// Shared by the whole process; cheap to clone.
 #[derive(Clone)]
@@ -29,6 +38,8 @@ struct Inner {
     starting: Option<String>,
     config: ConfigStatus,
     subscribers: BTreeMap<String, Subscriber>,
+    extents: Extents,
+    requests: BTreeMap<String, BTreeMap<&'static str, Answers>>,
 }
 
 struct Subscriber {
@@ -48,164 +59,9 @@ struct Shard {
     beat: Instant,
     stuck_after: Duration,
     parked: Parked,
-}
-
-/// What waits in a shard for its next try.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Parked {
-    /// How many keys; an event without a key counts as one.
-    pub count: usize,
-    /// The first [`MOST_SHOWN`](Self::MOST_SHOWN) of them.
-    pub keys: Vec<ParkedKey>,
-    /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
-    pub full: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ParkedKey {
-    /// As text; null without one.
-    pub key: Option<String>,
-    /// The event that is to be tried again, as `topic/partition/offset`.
-    pub event: String,
-    /// The number of the next try; the first one was 1.
-    pub attempt: u32,
-    /// Milliseconds since the epoch.
-    pub first_failed_ms: i64,
-    /// Milliseconds since the epoch.
-    pub next_try_ms: i64,
-    /// Events of the key that wait behind it.
-    pub behind: usize,
-}
-
-impl Parked {
-    /// Of one shard.
-    pub const MOST_SHOWN: usize = 100;
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct BrokerStatus {
-    /// The bootstrap list, so that kcat and `wasmill trace` can attach to an embedded broker too.
-    pub brokers: String,
-    pub embedded: bool,
-    pub reachable: bool,
-    /// Why it isn't, for people.
-    pub error: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum SubscriberKind {
-    #[default]
-    Handler,
-    Sink,
-}
-
-/// A handler or a sink.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct SubscriberStatus {
-    pub name: String,
-    pub kind: SubscriberKind,
-    pub group: String,
-    pub subscribe: Vec<String>,
-    /// Where its outputs may go; of a sink, its receipts.
-    pub publish: Vec<String>,
-    pub dead_letter: String,
-    /// Of what is to run: a component's sha-256, in hex. Each shard says whether it does already.
-    pub digest: String,
-    pub version: VersionStatus,
-    pub events: u64,
-    pub outputs: u64,
-    pub dead_letters: u64,
-    pub retries: u64,
-    pub commits: u64,
-    /// Turns of its shards that the log refused: aborted transactions, a broker that is away.
-    pub refusals: u64,
-    pub figures: Figures,
-    /// Which event and what kind; the words are in the log and in the dead letter.
-    pub last_failure: Option<String>,
-}
-
-/// What became of pipeline.toml.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct ConfigStatus {
-    /// Since the Unix epoch: when what runs was read.
-    pub loaded_at_ms: Option<i64>,
-    /// Why the file, as it is now, is not what runs.
-    pub error: Option<String>,
-    /// Changes that were taken.
-    pub reloads: u64,
-    /// Changes that were refused.
-    pub refused: u64,
-}
-
-/// How a handler came to the version that it runs.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct VersionStatus {
-    /// The digest of the one before.
-    pub previous: Option<String>,
-    /// Since the process started.
-    pub swaps: u64,
-    /// Reading its code from the cache counts.
-    pub compile_ms: Option<f64>,
-    /// Milliseconds since the epoch.
-    pub swapped_at_ms: Option<i64>,
-    /// The first event that it ran of each partition, as `topic/partition`.
-    pub first_offsets: BTreeMap<String, i64>,
-    /// Why the handler's file, as it is now, doesn't run.
-    pub refused: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "state", content = "reason")]
-pub enum ShardState {
-    Starting,
-    Running,
-    /// The broker can't be reached or refuses; the shard tries on.
-    Waiting(String),
-    /// Ended by an error that no repetition mends; the supervisor starts it over with growing waits.
-    Failed(String),
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct Report {
-    pub pipeline: String,
-    pub uptime_seconds: u64,
-    pub ready: bool,
-    /// Why not, one line each.
-    pub not_ready: Vec<String>,
-    pub broker: BrokerStatus,
-    pub config: ConfigStatus,
-    pub subscribers: Vec<SubscriberReport>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct SubscriberReport {
-    #[serde(flatten)]
-    pub status: SubscriberStatus,
-    pub shards: Vec<ShardReport>,
-}
-
-#[derive(Clone, Debug, Serialize)]
-pub struct ShardReport {
-    #[serde(flatten)]
-    pub state: ShardState,
-    /// Of the version that it runs. After a swap it takes the new one up with its next batch.
-    pub digest: Option<String>,
-    /// Keys that wait for the next try of an event; `wasmill parked` lists them.
-    pub parked_keys: usize,
-    /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
-    pub full_partitions: Vec<String>,
-}
-
-/// Which keys of a subscriber wait.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ParkedReport {
-    pub subscriber: String,
-    pub count: usize,
-    /// Of each shard the first 100.
-    pub keys: Vec<ParkedKey>,
-    /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
-    pub full_partitions: Vec<String>,
+    /// Of the partitions that it owns.
+    reached: BTreeMap<TopicPartition, Reached>,
+    peak_memory: Option<usize>,
 }
 
 impl Shard {
@@ -215,6 +71,7 @@ impl Shard {
             digest: self.digest.clone(),
             parked_keys: self.parked.count,
             full_partitions: self.parked.full.clone(),
+            peak_memory_bytes: self.peak_memory,
         }
     }
 }
@@ -235,6 +92,8 @@ impl Status {
                 starting: Some("the topics are not ready yet".into()),
                 config: ConfigStatus::default(),
                 subscribers: BTreeMap::new(),
+                extents: Extents::default(),
+                requests: BTreeMap::new(),
             })),
             away: watch::Sender::new(false),
         }
@@ -330,6 +189,8 @@ impl Status {
                 beat: Instant::now(),
                 stuck_after: Duration::MAX,
                 parked: Parked::default(),
+                reached: BTreeMap::new(),
+                peak_memory: None,
             };
             of.shards.entry(shard).or_insert_with(starting).threads += 1;
         }
@@ -374,6 +235,47 @@ impl Status {
 
     pub fn parked(&self, subscriber: &str, shard: u32, parked: Parked) {
         self.shard(subscriber, shard, |shard| shard.parked = parked);
+    }
+
+    /// Where a shard stands in the partitions that it owns.
+    pub fn reached(
+        &self,
+        subscriber: &str,
+        shard: u32,
+        reached: BTreeMap<TopicPartition, Reached>,
+        peak_memory: Option<usize>,
+    ) {
+        self.shard(subscriber, shard, |shard| (shard.reached, shard.peak_memory) = (reached, peak_memory));
+    }
+
+    /// The partitions whose extents are worth knowing.
+    pub fn owned(&self) -> Vec<Owned> {
+        let inner = self.lock();
+        let of = |(name, subscriber): (&String, &Subscriber)| {
+            let reached = subscriber.shards.values().flat_map(|shard| &shard.reached);
+            Owned {
+                subscriber: name.clone(),
+                group: subscriber.report.group.clone(),
+                partitions: reached.map(|(partition, reached)| (partition.clone(), reached.next)).collect(),
+            }
+        };
+        inner.subscribers.iter().map(of).filter(|owned| !owned.partitions.is_empty()).collect()
+    }
+
+    /// What brokers say of them by now.
+    pub fn extents(&self, extents: Extents) {
+        self.lock().extents = extents;
+    }
+
+    /// A request for a resource was answered. The method is one of few.
+    pub fn answered(&self, resource: &str, method: &'static str, status: u16, took: Duration) {
+        let mut inner = self.lock();
+        if !inner.requests.contains_key(resource) {
+            inner.requests.insert(resource.into(), BTreeMap::new());
+        }
+        if let Some(answers) = inner.requests.get_mut(resource) {
+            answers.entry(method).or_default().count(status, took);
+        }
     }
 
     /// What waits for its next try, by subscriber.
@@ -429,12 +331,14 @@ impl Status {
             config: inner.config.clone(),
             subscribers: inner
                 .subscribers
-                .values()
-                .map(|s| SubscriberReport {
+                .iter()
+                .map(|(name, s)| SubscriberReport {
                     status: s.report.clone(),
+                    lag: lag::lag(name, s.shards.values().flat_map(|shard| &shard.reached), &inner.extents),
                     shards: s.shards.values().map(Shard::report).collect(),
                 })
                 .collect(),
+            requests: inner.requests.clone(),
         }
     }
 }

@@ -3,10 +3,12 @@
 #[path = "common/smtp.rs"]
 mod smtp;
 
+use std::cell::RefCell;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use lettre::transport::smtp::client::Certificate;
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use smtp::SmtpServer;
 use wasmill::config::plan::{MailPlan, RetryPlan, Secret, SinkPlan, SmtpEncryption, SmtpPlan, Trusted};
 use wasmill::event::{Event, FailureKind, Handler, LONG_BATCH, Outcome, Position};
-use wasmill::mail::{MailError, MailSink};
+use wasmill::mail::{Delivery, Fate, MailError, MailSink};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -58,7 +60,7 @@ fn a_mail_arrives_with_its_text_its_html_and_a_receipt() {
 #[test]
 fn without_a_receipts_topic_nothing_is_published() {
     let server = SmtpServer::start(&[]);
-    let mut sink = MailSink::new(&SinkPlan { receipts: None, ..plan(smtp_to(&server)) }).unwrap();
+    let mut sink = MailSink::new(&SinkPlan { receipts: None, ..plan(smtp_to(&server)) }, |_| ()).unwrap();
     assert_eq!(send(&mut sink, &event(0, "ada@example.com")), Ok(Vec::new()));
 }
 
@@ -85,6 +87,29 @@ fn mails_go_in_order_over_one_connection() {
         assert_eq!(server.mail()["to"], json!([format!("{n}@example.com")]));
     }
     assert_eq!(server.connections, 1);
+}
+
+#[test]
+fn each_try_is_told_with_its_fate_and_the_connections_that_it_took() {
+    let server = SmtpServer::start(&[]);
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let hears = told.clone();
+    let mut sink = MailSink::new(&plan(smtp_to(&server)), move |delivery: &Delivery| {
+        assert!(delivery.took > Duration::ZERO);
+        hears.borrow_mut().push((delivery.fate, delivery.connections));
+    })
+    .unwrap();
+    for recipient in
+        ["ada@example.com", "once-450-a@example.com", "once-450-a@example.com", "reply-550@example.com"]
+    {
+        let _whatever_comes_of_it = send(&mut sink, &event(0, recipient));
+    }
+    server.stop();
+    let _nobody_is_there = send(&mut sink, &event(0, "ada@example.com"));
+    // After a failure there is a new connection.
+    let expected =
+        [(Fate::Sent, 1), (Fate::Deferred, 0), (Fate::Sent, 1), (Fate::Refused, 0), (Fate::Blocked, 0)];
+    assert_eq!(*told.borrow(), expected);
 }
 
 #[test]
@@ -142,7 +167,7 @@ fn a_reply_that_is_no_utf_8_counts_by_its_digits_and_under_tls_never_sends_a_mai
 fn a_server_that_falls_silent_costs_one_timeout_and_is_tried_again() {
     let server = SmtpServer::start(&[]);
     let timeout = Duration::from_millis(500);
-    let mut sink = MailSink::new(&SinkPlan { timeout, ..plan(smtp_to(&server)) }).unwrap();
+    let mut sink = MailSink::new(&SinkPlan { timeout, ..plan(smtp_to(&server)) }, |_| ()).unwrap();
     let events = [event(0, "hang@example.com"), event(1, "hang@example.com"), event(2, "ada@example.com")];
 
     let start = Instant::now();
@@ -174,7 +199,7 @@ fn a_server_that_accepts_connections_and_says_nothing_costs_one_timeout() {
     let timeout = Duration::from_millis(300);
     for encryption in [SmtpEncryption::Opportunistic, SmtpEncryption::StartTls, SmtpEncryption::Tls] {
         let smtp = SmtpPlan { encryption, ..smtp(silent.local_addr().unwrap().port()) };
-        let mut sink = MailSink::new(&SinkPlan { timeout, ..plan(smtp) }).unwrap();
+        let mut sink = MailSink::new(&SinkPlan { timeout, ..plan(smtp) }, |_| ()).unwrap();
         let start = Instant::now();
         let outcome = send(&mut sink, &event(0, "ada@example.com"));
         assert_fails(outcome, FailureKind::Retry, "did not answer within 300ms");
@@ -379,7 +404,7 @@ fn a_folder_that_can_not_be_written_is_tried_again() {
     fs::remove_dir(&folder).unwrap();
     fs::write(&folder, "in the way").unwrap();
     assert_fails(send(&mut sink, &event(0, "ada@example.com")), FailureKind::Retry, "can't be written");
-    assert!(matches!(MailSink::new(&folder_plan(&folder)), Err(MailError::Folder { .. })));
+    assert!(matches!(MailSink::new(&folder_plan(&folder), |_| ()), Err(MailError::Folder { .. })));
     fs::remove_file(&folder).unwrap();
     send(&mut sink, &event(0, "ada@example.com")).unwrap();
     assert_eq!(files(&folder).len(), 1);
@@ -419,11 +444,11 @@ fn assert_fails(outcome: Outcome, kind: FailureKind, with: &str) -> String {
 }
 
 fn sink(smtp: SmtpPlan) -> MailSink {
-    MailSink::new(&plan(smtp)).unwrap()
+    MailSink::new(&plan(smtp), |_| ()).unwrap()
 }
 
 fn folder_sink(folder: &Path) -> MailSink {
-    MailSink::new(&folder_plan(folder)).unwrap()
+    MailSink::new(&folder_plan(folder), |_| ()).unwrap()
 }
 
 fn folder_plan(folder: &Path) -> SinkPlan {

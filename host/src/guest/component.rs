@@ -235,6 +235,10 @@ impl Handler for ComponentHandler {
         self.version.digest().clone()
     }
 
+    fn peak_memory(&self) -> Option<usize> {
+        Some(self.usage.peak_memory)
+    }
+
     fn rest(&mut self) -> Duration {
         self.waste.rest()
     }

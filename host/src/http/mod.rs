@@ -40,8 +40,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
+use axum::http::{Method, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::get;
@@ -130,13 +130,15 @@ impl App {
             .route("/metrics", get(metrics::metrics).with_state(status.clone()))
             .route("/openapi.json", get(move || async move { axum::Json(description) }));
         for (index, resource) in plan.resources.iter().enumerate() {
-            router = router.merge(resources::routes(Resource {
+            let routes = resources::routes(Resource {
                 index,
                 plan: resource.clone(),
                 bodies: bodies.clone(),
                 ingress: ingress.clone(),
                 view: view.clone(),
-            }));
+            });
+            let counted = (status.clone(), resource.name.as_str().into());
+            router = router.merge(routes.layer(middleware::from_fn_with_state(counted, count_answer)));
         }
         if let Some(admin) = admin.clone() {
             router =
@@ -175,6 +177,24 @@ async fn log_access(request: Request, next: Next) -> Response {
     let response = next.run(request).await;
     let status = response.status().as_u16();
     tracing::debug!(%method, path, status, elapsed_us = started.elapsed().as_micros() as u64, "request");
+    response
+}
+
+async fn count_answer(
+    State((status, resource)): State<(Status, Arc<str>)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    // Clients may make up methods.
+    let method = match *request.method() {
+        Method::GET | Method::HEAD => "GET",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        _ => "other",
+    };
+    let started = Instant::now();
+    let response = next.run(request).await;
+    status.answered(&resource, method, response.status().as_u16(), started.elapsed());
     response
 }
 

@@ -33,6 +33,10 @@ pub trait Source {
     /// The membership that events polled so far were polled under.
     fn membership(&self) -> Self::Membership;
 
+    /// The partitions that this member owns, and of each the offset of what it gives next, where that is known: from the
+    /// first event, or marker of a transaction, on. Asks nobody.
+    fn positions(&self) -> BTreeMap<TopicPartition, Option<i64>>;
+
     /// Stops fetching these partitions until [`resume`](Self::resume). Their position stays.
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError>;
 

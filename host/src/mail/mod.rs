@@ -12,7 +12,7 @@ mod smtp;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use miette::Diagnostic;
 use serde_json::json;
@@ -36,6 +36,28 @@ pub struct MailSink {
     group: String,
     receipts: Option<Arc<str>>,
     transport: Transport,
+    /// Hears of each mail that was tried.
+    tell: Box<dyn FnMut(&Delivery)>,
+}
+
+/// One try to deliver a mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub fate: Fate,
+    pub took: Duration,
+    /// That were opened for it.
+    pub connections: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Sent,
+    /// Not now, for a reason of its own.
+    Deferred,
+    /// Not now, and no other one either: no server, no answer, no login.
+    Blocked,
+    /// Never.
+    Refused,
 }
 
 enum Transport {
@@ -66,12 +88,13 @@ enum Undelivered {
 }
 
 impl MailSink {
-    pub fn new(plan: &SinkPlan) -> Result<Self, MailError> {
+    pub fn new(plan: &SinkPlan, tell: impl FnMut(&Delivery) + 'static) -> Result<Self, MailError> {
         let transport = match &plan.mail {
             MailPlan::Folder(path) => Transport::Folder(Folder::new(path)?),
             MailPlan::Smtp(smtp) => Transport::Smtp(Box::new(Smtp::new(smtp, plan.timeout)?)),
         };
-        Ok(Self { group: plan.group.clone(), receipts: plan.receipts.clone(), transport })
+        let (group, receipts) = (plan.group.clone(), plan.receipts.clone());
+        Ok(Self { group, receipts, transport, tell: Box::new(tell) })
     }
 
     fn deliver(&mut self, event: &Event, blocked: &mut Option<String>) -> Outcome {
@@ -81,10 +104,21 @@ impl MailSink {
             let message = format!("not tried, for an earlier mail of the batch met this: {reason}");
             return Err(Failure::new(FailureKind::Retry, message));
         }
-        let sent = match &mut self.transport {
-            Transport::Folder(folder) => folder.send(&mail),
-            Transport::Smtp(smtp) => smtp.send(&mail),
+        let started = Instant::now();
+        let (sent, connections) = match &mut self.transport {
+            Transport::Folder(folder) => (folder.send(&mail), 0),
+            Transport::Smtp(smtp) => {
+                let before = smtp.connections();
+                (smtp.send(&mail), smtp.connections() - before)
+            }
         };
+        let fate = match &sent {
+            Ok(_) => Fate::Sent,
+            Err(Undelivered::Later(_)) => Fate::Deferred,
+            Err(Undelivered::Blocked(_)) => Fate::Blocked,
+            Err(Undelivered::Refused(_)) => Fate::Refused,
+        };
+        (self.tell)(&Delivery { fate, took: started.elapsed(), connections });
         match sent {
             Ok(response) => Ok(self.receipt(event, &mail, &response)),
             Err(Undelivered::Later(reason)) => Err(Failure::new(FailureKind::Retry, reason)),

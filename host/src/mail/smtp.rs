@@ -4,6 +4,7 @@
 //! credentials. A fault of the server or of our configuration (no answer, no login, a bad certificate) is
 //! never held against the mail: only a permanent reply to the mail itself refuses it.
 
+use std::cell::Cell;
 use std::error::Error as _;
 use std::fmt::Display;
 use std::io;
@@ -30,6 +31,8 @@ pub(super) struct Smtp {
     /// For one send in all: look-up, connect, TLS, login, and the server's last answer.
     timeout: Duration,
     connection: Option<AsyncSmtpConnection>,
+    /// That were opened so far.
+    connections: Cell<u64>,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
 }
@@ -44,8 +47,14 @@ impl Smtp {
             tls: tls_parameters(plan)?,
             timeout,
             connection: None,
+            connections: Cell::new(0),
             runtime: Some(runtime),
         })
+    }
+
+    /// How many it has opened so far and been greeted on, whatever the server let it do on them.
+    pub(super) fn connections(&self) -> u64 {
+        self.connections.get()
     }
 
     /// The answer is the server's last reply. After any failure the next mail gets a new connection.
@@ -109,6 +118,8 @@ impl Smtp {
                 .map_err(|error| self.no_connection(&error))?
             }
         };
+
+        self.connections.set(self.connections.get() + 1);
 
         match (self.plan.encryption, connection.can_starttls()) {
             (SmtpEncryption::StartTls | SmtpEncryption::Opportunistic, true) => {

@@ -11,6 +11,7 @@
 mod beyond;
 mod dead_letter;
 mod decide;
+mod reached;
 mod retry;
 mod tally;
 mod window;
@@ -27,6 +28,7 @@ use thiserror::Error;
 pub use beyond::{Beyond, BeyondError};
 pub use dead_letter::original;
 pub use decide::{Identity, Stamp, records};
+pub use reached::Reached;
 pub use tally::{Figures, Tally};
 pub use window::Parked;
 
@@ -261,7 +263,7 @@ where
         self.begun.extend(begun.iter().map(Position::topic_partition));
         if handled_events > 0 {
             tally.figures.batch_events.record(handled_events as u64);
-            tally.figures.handling_us.record(micros(ended.monotonic.saturating_sub(begun_at)));
+            tally.figures.handling_us.record_time(ended.monotonic.saturating_sub(begun_at));
         }
         tally.begun = begun.into_iter().map(|position| (self.identity.digest.clone(), position)).collect();
 
@@ -308,7 +310,7 @@ where
                             self.done.figures.since_request_us.record(since(came).max(0).unsigned_abs());
                         }
                     }
-                    self.done.figures.commit_us.record(micros(now.monotonic.saturating_sub(handed_over)));
+                    self.done.figures.commit_us.record_time(now.monotonic.saturating_sub(handed_over));
                     self.done.commits += 1;
                     self.refusals = 0;
                 }
@@ -406,8 +408,4 @@ where
         self.commits.close(deadline);
         self.source.close(deadline);
     }
-}
-
-fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

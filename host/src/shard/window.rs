@@ -234,6 +234,11 @@ impl Window {
         self.partitions.iter().map(|partition| partition.waiting).sum()
     }
 
+    /// Of each partition: the offset before which all was polled or is done, and how many events before it are not done.
+    pub(super) fn undone(&self) -> impl Iterator<Item = (&TopicPartition, i64, usize)> {
+        self.partitions.iter().map(|p| (&p.id, p.end, p.entries.len() + p.awaited.len()))
+    }
+
     /// The first `most` keys that are parked, partition by partition.
     pub(super) fn parked(&self, now: Duration, most: usize) -> Vec<Parked> {
         let mut parked: Vec<Parked> = Vec::new();

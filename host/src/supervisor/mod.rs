@@ -2,7 +2,7 @@
 //!
 //! Only it touches signals and watches files. The `deployer` decides, on a thread of its own, what is to run, and
 //! starts and stops the rest: a thread for each shard (`subscriber`), those that create topics, watch the broker and feed
-//! the HTTP view (`jobs`), and those that answer HTTP (`web`), on a small tokio runtime. All of them end by one `Signal`,
+//! the HTTP view (`jobs`), the one that asks where partitions end (`lag`), and those that answer HTTP (`web`), on a small tokio runtime. All of them end by one `Signal`,
 //! and all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
 //! deadlines, has a thread of that object's own, which ends with it.)
 
@@ -12,6 +12,7 @@ mod descriptors;
 mod history;
 mod inbox;
 mod jobs;
+mod lag;
 mod pipeline_file;
 mod readers;
 mod run;
@@ -146,6 +147,7 @@ fn start(
 ) -> miette::Result<()> {
     let grounds = parts.grounds.clone();
     jobs::watch_broker(&grounds)?;
+    lag::watch_lag(&grounds)?;
     let (handlers, sinks) = (loaded.plan.handlers.len(), loaded.plan.sinks.len());
     let deployer = Mutex::new(Deployer::start(parts, loaded, candidates, bound)?);
     info!("running {} and {}", count(handlers as u64, "handler"), count(sinks as u64, "sink"));

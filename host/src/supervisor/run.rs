@@ -16,6 +16,8 @@ use crate::text::{cut, one_line, short};
 /// A shard that failed before is believed when it commits, or has gone this long without failing again.
 const PROOF: Duration = Duration::from_secs(30);
 
+/// How often the status is told where the shard stands.
+const TELL_REACHED: Duration = Duration::from_millis(500);
 /// How often the keys that wait are listed anew, while as many wait.
 const TELL_PARKED: Duration = Duration::from_millis(500);
 /// Bytes of a key that are shown, at most.
@@ -63,6 +65,7 @@ where
     // The same refusal is said once, not with every try.
     let mut last_refusal = None;
     let mut waiting = Waiting::default();
+    let mut tell_reached = Duration::ZERO;
     while !stop.given() {
         let turned = shard.turn_with(&now, |shard| {
             // Who leaves ends by what it came with: the new one may be for other topics.
@@ -77,6 +80,12 @@ where
             Ok(())
         });
         waiting.tell(shard, now(), name, number, status);
+        if now().monotonic >= tell_reached
+            && let Some(reached) = shard.reached()
+        {
+            status.reached(name, number, reached, shard.peak_memory());
+            tell_reached = now().monotonic + TELL_REACHED;
+        }
         match turned? {
             Turn::Went(tally) => {
                 let committed = tally.commits > 0;

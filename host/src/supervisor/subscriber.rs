@@ -4,6 +4,7 @@
 //! Two shards of one number never run at a time, since they have one transactional.id and one place in the group: who
 //! takes over from another waits until that one has committed and left.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,9 +19,9 @@ use crate::config::plan::{HandlerPlan, SinkPlan};
 use crate::event::Handler;
 use crate::guest::ComponentHandler;
 use crate::log::kafka::{Cluster, ConnectError};
-use crate::mail::{self, MailSink};
+use crate::mail::{self, Delivery, Fate, MailSink};
 use crate::shard::{Fatal, Identity, Shard};
-use crate::status::{ShardState, Status, SubscriberKind, SubscriberStatus};
+use crate::status::{MailFigures, ShardState, Status, SubscriberKind, SubscriberStatus};
 
 /// A shard that has failed starts over after the first of these, then after twice as long, up to the last.
 const RESTART_MIN: Duration = Duration::from_secs(1);
@@ -81,11 +82,13 @@ impl Shards {
             let plan = plan.clone();
             let subscriber = Subscriber::new(grounds, number, &plan.name, &plan.group, &plan.subscribe);
             subscriber.spawn(topics, before, move |subscriber, doubt, stop| {
+                let (status, name) = (subscriber.grounds.status.clone(), plan.name.clone());
+                let tell = move |tried: &Delivery| status.update(&name, |s| count_mail(s, tried));
                 let first = Next {
                     identity: Identity::of_sink(&plan, mail::VERSION.into()),
                     max_events: plan.batch,
                     stuck_after: STUCK + 2 * plan.timeout,
-                    handler: MailSink::new(&plan).map_err(|error| Fatal(error.to_string()))?,
+                    handler: MailSink::new(&plan, tell).map_err(|error| Fatal(error.to_string()))?,
                 };
                 subscriber.run_once(first, &mut || Ok(None), doubt, stop)
             })
@@ -148,8 +151,21 @@ pub(super) fn sink_status(plan: &SinkPlan) -> SubscriberStatus {
         publish: names(plan.receipts.as_slice()),
         dead_letter: plan.dead_letter.to_string(),
         digest: mail::VERSION.into(),
+        mail: Some(MailFigures::default()),
         ..SubscriberStatus::default()
     }
+}
+
+fn count_mail(status: &mut SubscriberStatus, Delivery { fate, took, connections }: &Delivery) {
+    let mail = status.mail.get_or_insert_default();
+    *match fate {
+        Fate::Sent => &mut mail.sent,
+        Fate::Deferred => &mut mail.deferred,
+        Fate::Refused => &mut mail.refused,
+        Fate::Blocked => &mut mail.blocked,
+    } += 1;
+    mail.connections += connections;
+    mail.delivery_us.record_time(*took);
 }
 
 fn names(topics: &[Arc<str>]) -> Vec<String> {
@@ -267,12 +283,14 @@ impl Subscriber {
         doubt: Option<&str>,
         stop: &Signal,
     ) -> Result<(), Broken> {
-        let (name, shard, cluster) = (&*self.name, self.number, &self.grounds.cluster);
+        let (name, number, Grounds { cluster, status, .. }) = (&*self.name, self.number, &self.grounds);
         let Next { identity, max_events, stuck_after, handler } = first;
-        let (commits, source) = cluster.shard(&self.group, name, shard, &self.topics)?;
-        let place = Place { name, shard, stuck_after, doubt, status: &self.grounds.status };
+        let (commits, source) = cluster.shard(&self.group, name, number, &self.topics)?;
+        let place = Place { name, shard: number, stuck_after, doubt, status };
         let mut shard = Shard::new(identity, max_events, source, commits, handler, random());
         let result = run(&mut shard, place, next, stop);
+        // Its partitions go to somebody else.
+        status.reached(name, number, BTreeMap::new(), None);
         shard.close(CLOSE);
         Ok(result?)
     }

@@ -50,6 +50,7 @@ function show(place, subscriber, recent) {
   const { version, figures } = subscriber;
   tell(place.figures, [facts([
     ['Reads', subscriber.subscribe.join(', ')],
+    ['Lag', Object.entries(subscriber.lag).map(([topic, { events }]) => `${topic}: ${number(events)}`).join(', ') || null],
     ['Publishes', subscriber.publish.join(', ') || 'nothing'],
     ['Dead letters to', subscriber.dead_letter],
     ['Consumer group', subscriber.group],

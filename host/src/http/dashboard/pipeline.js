@@ -39,7 +39,7 @@ export function page(_parameters, report) {
   return { element, update };
 }
 
-const HEADS = [['Name'], ['Version'], ['State'], ['Events/s', 'number'], ['Events', 'number'], ['Failures/s', 'number'],
+const HEADS = [['Name'], ['Version'], ['State'], ['Events/s', 'number'], ['Events', 'number'], ['Lag', 'number'], ['Failures/s', 'number'],
   ['Dead letters', 'number'], ['Parked', 'number'], ['Batch p99', 'number'], ['Since request p99', 'number']];
 
 function row({ name }) {
@@ -50,9 +50,15 @@ function row({ name }) {
 function cells(subscriber, recent) {
   const states = [...new Set(subscriber.shards.map((shard) => shard.state))];
   return [short(subscriber.digest), states.join(', ') || 'leaving', number(recent.events_per_s ?? 0), number(subscriber.events),
-    number(recent.failures_per_s ?? 0), number(subscriber.dead_letters),
+    lag(subscriber), number(recent.failures_per_s ?? 0), number(subscriber.dead_letters),
     number(subscriber.shards.reduce((sum, shard) => sum + shard.parked_keys, 0)),
     millis(recent.handling_p99_ms), millis(recent.since_request_p99_ms)];
+}
+
+/** Events that are not done, of all topics; as long as nobody knows, none is said. */
+function lag({ lag: byTopic }) {
+  const topics = Object.values(byTopic);
+  return topics.length === 0 ? '–' : number(topics.reduce((sum, { events }) => sum + events, 0));
 }
 
 /** What a person should know of at once. */

@@ -6,6 +6,7 @@ mod connections;
 mod dashboard;
 mod describes;
 mod reads;
+mod reference;
 mod reloads;
 mod repeats;
 mod scrapes;

@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
-use crate::event::FailureKind;
-use crate::status::{Parked, SubscriberStatus, VersionStatus};
+use crate::event::{FailureKind, TopicPartition};
+use crate::http::metrics::FAMILIES;
+use crate::shard::Reached;
+use crate::status::{Extents, MailFigures, Parked, SubscriberStatus, VersionStatus};
 
 /// One sample: its labels and its value.
 type Sample = (BTreeMap<String, String>, f64);
@@ -113,20 +115,32 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
             swaps: 7,
             compile_ms: Some(1250.0),
             first_offsets: [("parcels/0".into(), 8), ("parcels_sent/12".into(), 0)].into(),
+            refused: Some("no component".into()),
             ..VersionStatus::default()
         },
+        mail: Some(MailFigures { sent: 12, deferred: 13, connections: 14, ..MailFigures::default() }),
         ..SubscriberStatus::default()
     });
+    let parcels = |partition| TopicPartition { topic: "parcels".into(), partition };
+    let ends = [(parcels(0), 100), (parcels(1), 50)].into();
+    server.status.extents(Extents { ends, ..Extents::default() });
     for shard in 0..2 {
         server.status.shard_comes("sender", shard);
         let parked = Parked { count: 4, keys: vec![], full: vec![format!("parcels/{shard}")] };
         server.status.parked("sender", shard, parked);
+        let reached = Reached { next: Some(40), undone: 3 };
+        let peak = Some(100 + shard as usize);
+        server.status.reached("sender", shard, [(parcels(shard as i32), reached)].into(), peak);
     }
+    server.get("/parcels/unknown").await;
     server.status.update("sender", |status| {
         for us in [7, 1500, 400_000_000] {
             status.figures.handling_us.record(us);
         }
         status.figures.batch_events.record(1000);
+        if let Some(mail) = &mut status.mail {
+            mail.delivery_us.record(20_000);
+        }
         status.figures.failures.insert(FailureKind::Timeout, 11);
     });
     // The first one is no change.
@@ -139,7 +153,6 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
     server.status.broker_answered(Ok(()));
     let found = scrape(&server).await;
 
-    let mut types = BTreeSet::new();
     for (name, value, kind) in [
         ("wasmill_events_total", 1.0, "counter"),
         ("wasmill_outputs_total", 2.0, "counter"),
@@ -149,6 +162,9 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         ("wasmill_refusals_total", 6.0, "counter"),
         ("wasmill_swaps_total", 7.0, "counter"),
         ("wasmill_compile_seconds", 1.25, "gauge"),
+        ("wasmill_guest_memory_peak_bytes", 101.0, "gauge"),
+        ("wasmill_version_refused", 1.0, "gauge"),
+        ("wasmill_mail_connections_total", 14.0, "counter"),
         ("wasmill_parked_keys", 8.0, "gauge"),
         ("wasmill_full_partitions", 2.0, "gauge"),
         ("wasmill_broker_up", 1.0, "gauge"),
@@ -158,7 +174,6 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         ("wasmill_config_ok", 0.0, "gauge"),
     ] {
         assert_eq!((found.value(name), &*found.types[name]), (value, kind), "{name}");
-        types.insert(name);
     }
     let info = [("subscriber", "sender"), ("digest", "abc"), ("previous", "012")];
     assert_eq!(found.labelled("wasmill_version_info"), [(labels(info), 1.0)]);
@@ -169,10 +184,24 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         found.labelled("wasmill_version_first_offset"),
         [(first("parcels", "0"), 8.0), (first("parcels_sent", "12"), 0.0)]
     );
-    types.extend(["wasmill_version_info", "wasmill_version_first_offset"]);
+    let of_topic = || labels([("subscriber", "sender"), ("topic", "parcels")]);
+    assert_eq!(found.labelled("wasmill_lag"), [(of_topic(), 76.0)]);
+    assert_eq!(found.labelled("wasmill_lag_largest_partition"), [(of_topic(), 63.0)]);
+    let result = |result| labels([("subscriber", "sender"), ("result", result)]);
+    let results = [("sent", 12.0), ("deferred", 13.0), ("refused", 0.0), ("blocked", 0.0)];
+    let results = results.map(|(name, count)| (result(name), count));
+    assert_eq!(found.labelled("wasmill_mail_deliveries_total"), results);
+    let request = labels([("resource", "parcels"), ("method", "GET"), ("status", "4xx")]);
+    assert_eq!(found.labelled("wasmill_http_requests_total"), [(request, 1.0)]);
+    let request = labels([("resource", "parcels"), ("method", "GET")]);
+    assert_eq!(found.labelled("wasmill_http_request_seconds_count"), [(request, 1.0)]);
+    assert_eq!(found.value("wasmill_mail_delivery_seconds_sum"), 0.02);
 
-    let kind = labels([("subscriber", "sender"), ("kind", "timeout")]);
-    assert_eq!(found.labelled("wasmill_failures_total"), [(kind, 11.0)]);
+    let kinds = FailureKind::ALL.map(|kind| {
+        let labels = labels([("subscriber", "sender"), ("kind", kind.as_str())]);
+        (labels, if kind == FailureKind::Timeout { 11.0 } else { 0.0 })
+    });
+    assert_eq!(found.labelled("wasmill_failures_total"), kinds);
     let bucket = |name: &str, le: &str| {
         let wanted = labels([("subscriber", "sender"), ("le", le)]);
         let buckets = found.labelled(&format!("{name}_bucket"));
@@ -187,16 +216,15 @@ async fn every_figure_of_the_status_is_there_under_its_documented_name() {
         (bucket("wasmill_batch_events", "500"), bucket("wasmill_batch_events", "1000")),
         (Some(0.0), Some(1.0))
     );
-    types.extend(["wasmill_failures_total", "wasmill_batch_events", "wasmill_handling_seconds"]);
-    types.extend(["wasmill_commit_seconds", "wasmill_since_request_seconds"]);
     #[cfg(target_os = "linux")]
     for name in
         ["process_resident_memory_bytes", "process_cpu_seconds_total", "process_threads", "process_open_fds"]
     {
         assert!(found.value(name) >= 0.0);
-        types.insert(name);
     }
-    assert!(found.types.keys().map(String::as_str).eq(types), "{:?}", found.types);
+    let table: BTreeMap<_, _> =
+        FAMILIES.iter().map(|family| (family.name.to_string(), family.kind().as_str().to_string())).collect();
+    assert_eq!((found.types.len(), found.types), (FAMILIES.len(), table));
 }
 
 #[tokio::test]

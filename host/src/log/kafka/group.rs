@@ -3,11 +3,10 @@
 //!
 //! All of it is heard inside `poll`, on the caller's thread, and left in [`GroupState`] for it.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use rdkafka::TopicPartitionList;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata, Rebalance};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use tracing::{debug, info, warn};
@@ -54,6 +53,7 @@ pub struct Group {
 #[derive(Default)]
 pub(super) struct GroupState {
     pub(super) generation: Option<Arc<ConsumerGroupMetadata>>,
+    pub(super) owned: BTreeSet<TopicPartition>,
     pub(super) forgotten: HashSet<TopicPartition>,
     /// Since when the present assignment has given nothing. Perhaps there is nothing, perhaps its committed offsets
     /// can't be read, which librdkafka keeps to itself.
@@ -67,10 +67,6 @@ impl Group {
 
     pub(super) fn state(&self) -> MutexGuard<'_, GroupState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn forget(state: &mut GroupState, partitions: &TopicPartitionList) {
-        state.forgotten.extend(Topics::default().partitions(partitions));
     }
 }
 
@@ -89,7 +85,9 @@ impl ConsumerContext for Context<Group> {
                 // From here to the next assignment, no generation vouches for anything.
                 state.generation = None;
                 state.silent_since = None;
-                Group::forget(&mut state, partitions);
+                let partitions = Topics::default().partitions(partitions);
+                partitions.iter().for_each(|partition| _ = state.owned.remove(partition));
+                state.forgotten.extend(partitions);
             }
             Rebalance::Assign(partitions) => {
                 let client = self.voice.name();
@@ -111,7 +109,9 @@ impl ConsumerContext for Context<Group> {
                 let mut state = self.own.state();
                 state.generation = generation;
                 state.silent_since = (partitions.count() > 0).then(Instant::now);
-                Group::forget(&mut state, partitions);
+                let partitions = Topics::default().partitions(partitions);
+                state.owned.extend(partitions.iter().cloned());
+                state.forgotten.extend(partitions);
             }
             Rebalance::Revoke(_) | Rebalance::Error(_) => {}
         }

@@ -14,6 +14,7 @@ mod embedded;
 mod failed;
 mod fencing;
 mod group;
+mod member;
 mod native;
 mod offset_sender;
 mod offsets;

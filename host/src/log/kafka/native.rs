@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use std::{ptr, slice};
 
 use bytes::Bytes;
+use rdkafka::TopicPartitionList;
 use rdkafka::bindings as native;
 use rdkafka::client::{Client, ClientContext, OAuthToken};
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -83,6 +84,13 @@ pub(super) fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool 
         native::rd_kafka_mem_free(client, id.cast());
         !empty
     }
+}
+
+/// Sets each offset of the list to where the consumer goes on: behind what it gave last, or behind the marker of a transaction
+/// after that. Asks nobody; leaves none where nothing was given since the assignment or a seek.
+pub(super) fn set_positions<C: ConsumerContext>(consumer: &BaseConsumer<C>, list: &TopicPartitionList) {
+    // SAFETY: client and list live; the call fills the list.
+    unsafe { native::rd_kafka_position(consumer.client().native_ptr(), list.ptr()) };
 }
 
 /// Gives the client this token for its next connections.

@@ -66,26 +66,35 @@ impl Offsets {
         timestamp_ms: i64,
     ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
         let partitions: Vec<TopicPartition> = partitions.collect();
-        let asked =
-            record::list(partitions.iter().map(|partition| (partition, Offset::Offset(timestamp_ms))));
+        self.ask(&partitions, Offset::Offset(timestamp_ms))
+    }
+
+    /// The first offset of each of these partitions. Blocks, for some seconds at most.
+    pub fn beginnings(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
+        self.ask(partitions, Offset::Beginning)
+    }
+
+    /// The end of each of these partitions, by one request to each broker. Blocks, for some seconds at most.
+    pub fn ends(
+        &mut self,
+        partitions: &[TopicPartition],
+    ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
+        self.ask(partitions, Offset::End)
+    }
+
+    /// Where the protocol has a time, it takes the beginning and the end as well.
+    fn ask(
+        &mut self,
+        partitions: &[TopicPartition],
+        time: Offset,
+    ) -> Result<BTreeMap<TopicPartition, i64>, ConnectError> {
+        let asked = record::list(partitions.iter().map(|partition| (partition, time)));
         let asked = asked.map_err(unavailable)?;
         let answered = self.ready()?.offsets_for_times(asked, CALL).map_err(unavailable)?;
-        let mut offsets = BTreeMap::new();
-        for element in answered.elements() {
-            element.error().map_err(unavailable)?;
-            match element.offset() {
-                Offset::Offset(offset) => {
-                    let id = TopicPartition { topic: element.topic().into(), partition: element.partition() };
-                    offsets.insert(id, offset);
-                }
-                Offset::End
-                | Offset::Beginning
-                | Offset::Invalid
-                | Offset::Stored
-                | Offset::OffsetTail(_) => {}
-            }
-        }
-        Ok(offsets)
+        record::offsets(&answered).map_err(unavailable)
     }
 
     fn ready(&mut self) -> Result<&BaseConsumer<Plain>, ConnectError> {

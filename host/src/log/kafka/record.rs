@@ -74,6 +74,23 @@ impl Topics {
     }
 }
 
+/// Of those that have one. An error says that it isn't known of one.
+pub(super) fn offsets(list: &TopicPartitionList) -> Result<BTreeMap<TopicPartition, i64>, KafkaError> {
+    let mut offsets = BTreeMap::new();
+    let mut topics = Topics::default();
+    for element in list.elements() {
+        element.error()?;
+        match element.offset() {
+            Offset::Offset(offset) => {
+                let topic = topics.intern(element.topic());
+                offsets.insert(TopicPartition { topic, partition: element.partition() }, offset);
+            }
+            Offset::Invalid | Offset::Beginning | Offset::End | Offset::Stored | Offset::OffsetTail(_) => {}
+        }
+    }
+    Ok(offsets)
+}
+
 /// `opaque` comes back with the record's delivery report.
 pub(super) fn base_record<D: IntoOpaque>(record: &Record, opaque: D) -> BaseRecord<'_, [u8], [u8], D> {
     let mut base = BaseRecord::with_opaque_to(&record.topic, opaque);

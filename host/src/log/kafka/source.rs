@@ -6,18 +6,17 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem;
-use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::closing::Closing;
-use super::context::Context;
 use super::fencing::{Fencing, TWO_OF_A_NAME};
-use super::group::{Group, GroupConsumer, Membership, fate};
+use super::group::{Membership, fate};
+use super::member::{Member, subscribe};
 use super::record::{self, Topics};
 use super::{CALL, ConnectError, client, native};
 use crate::event::{Event, Position, TopicPartition};
@@ -54,28 +53,6 @@ pub struct Source {
     progress: BTreeMap<TopicPartition, Progress>,
     /// Partitions that were sought to their committed offset once more, since their assignment or a rewind.
     sought: HashSet<TopicPartition>,
-}
-
-/// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
-/// unsubscribes before it leaves the group, and the others take over at once.
-struct Member(Arc<GroupConsumer>);
-
-impl Drop for Member {
-    fn drop(&mut self) {
-        let until = Instant::now() + CALL;
-        self.0.unsubscribe();
-        while native::is_member(&self.0) && Instant::now() < until {
-            drop(self.0.poll(Duration::from_millis(10)));
-        }
-    }
-}
-
-impl Deref for Member {
-    type Target = Arc<GroupConsumer>;
-
-    fn deref(&self) -> &Arc<GroupConsumer> {
-        &self.0
-    }
 }
 
 impl Source {
@@ -324,6 +301,22 @@ impl log::Source for Source {
         }
     }
 
+    fn positions(&self) -> BTreeMap<TopicPartition, Option<i64>> {
+        let owned: Vec<_> = self.consumer.context().own.state().owned.iter().cloned().collect();
+        let given = self.list(&owned).ok().and_then(|list| {
+            native::set_positions(&self.consumer, &list);
+            record::offsets(&list).ok()
+        });
+        let next = |id: &TopicPartition| {
+            let stashed = self.stash.iter().map(|event| &event.position);
+            let stashed = stashed.clone().find(|p| p.partition == id.partition && p.topic == id.topic);
+            let rewound = self.progress.get(id).map(|progress| progress.offset);
+            let given = given.as_ref().and_then(|given| given.get(id)).copied();
+            stashed.map(|position| position.offset).or(rewound.max(given))
+        };
+        owned.iter().map(|id| (id.clone(), next(id))).collect()
+    }
+
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         let list = self.list(partitions)?;
         self.consumer.pause(&list).map_err(|e| LogError::Unavailable(e.to_string()))
@@ -377,18 +370,4 @@ impl log::Source for Source {
     fn close(mut self, deadline: Duration) {
         self.consumer.deadline = deadline;
     }
-}
-
-fn subscribe(
-    config: &ClientConfig,
-    name: &str,
-    topics: &[Arc<str>],
-    departure: Option<Arc<Departure>>,
-) -> Result<Closing<Member>, ConnectError> {
-    let consumer: GroupConsumer = client::create(config, Context::with(name, Group::new(departure)))?;
-    let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
-    consumer
-        .subscribe(&topics)
-        .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", topics.join(", "))))?;
-    Ok(Closing::new(Member(Arc::new(consumer))))
 }

@@ -76,6 +76,10 @@ impl Source for SimulatedSource {
         self.member.clone()
     }
 
+    fn positions(&self) -> BTreeMap<TopicPartition, Option<i64>> {
+        self.positions.iter().map(|(id, offset)| (id.clone(), Some(*offset))).collect()
+    }
+
     fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         if !partitions.is_empty() {
             self.broker.stumble().map_err(LogError::Unavailable)?;

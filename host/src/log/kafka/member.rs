@@ -1,0 +1,50 @@
+//! A consumer that is a member of its group, from its subscription to its farewell.
+
+use std::ops::Deref;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rdkafka::ClientConfig;
+use rdkafka::consumer::Consumer;
+
+use super::closing::Closing;
+use super::context::Context;
+use super::group::{Group, GroupConsumer};
+use super::{CALL, ConnectError, client, native};
+use crate::log::Departure;
+
+pub(super) fn subscribe(
+    config: &ClientConfig,
+    name: &str,
+    topics: &[Arc<str>],
+    departure: Option<Arc<Departure>>,
+) -> Result<Closing<Member>, ConnectError> {
+    let consumer: GroupConsumer = client::create(config, Context::with(name, Group::new(departure)))?;
+    let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
+    consumer
+        .subscribe(&topics)
+        .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", topics.join(", "))))?;
+    Ok(Closing::new(Member(Arc::new(consumer))))
+}
+
+/// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
+/// unsubscribes before it leaves the group, and the others take over at once.
+pub(super) struct Member(Arc<GroupConsumer>);
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        let until = Instant::now() + CALL;
+        self.0.unsubscribe();
+        while native::is_member(&self.0) && Instant::now() < until {
+            drop(self.0.poll(Duration::from_millis(10)));
+        }
+    }
+}
+
+impl Deref for Member {
+    type Target = Arc<GroupConsumer>;
+
+    fn deref(&self) -> &Arc<GroupConsumer> {
+        &self.0
+    }
+}
