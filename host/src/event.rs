@@ -251,6 +251,29 @@ impl fmt::Display for FailureKind {
     }
 }
 
+/// What a handler asked of a program beyond Kafka for an event, for traces.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub event: Position,
+    /// Such as `smtp`.
+    pub protocol: &'static str,
+    pub server: Arc<str>,
+    pub port: u16,
+    pub began: SystemTime,
+    pub ended: SystemTime,
+    /// Why it failed, by a word that is one of few.
+    pub error: Option<&'static str>,
+}
+
+/// What becomes of an event that has no outputs to be published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Retry(FailureKind),
+    DeadLetter(FailureKind),
+    /// It ran behind one of its key that is to be tried again: it runs once more, and what came of it doesn't count.
+    Overtaken,
+}
+
 /// What became of one event.
 pub type Outcome = Result<Vec<Output>, Failure>;
 
@@ -281,6 +304,11 @@ pub trait Handler {
         None
     }
 
+    /// What it asked of other programs in the last batch.
+    fn calls(&mut self) -> Vec<Call> {
+        Vec::new()
+    }
+
     /// How long to leave the processors to others before the next batch, because the calls since the last time
     /// burned them in vain.
     fn rest(&mut self) -> Duration {
@@ -291,7 +319,7 @@ pub trait Handler {
 /// The names of the headers that the host sets. Handlers can't: theirs are dropped.
 pub mod headers {
     pub const RESERVED_PREFIX: &str = "wasmill-";
-    /// W3C Trace Context, passed on from event to output.
+    /// W3C Trace Context, passed on from event to output: as it is, or while traces are on with the event's own span.
     pub const TRACEPARENT: &str = "traceparent";
     /// On outputs: the handler that made this record.
     pub const HANDLER: &str = "wasmill-handler";

@@ -19,6 +19,7 @@ pub use report::{
 
 use crate::event::TopicPartition;
 use crate::shard::Reached;
+use crate::telemetry::traces::Tracer;
 
 /// Shared by the whole process; cheap to clone.
 #[derive(Clone)]
@@ -26,6 +27,7 @@ pub struct Status {
     inner: Arc<Mutex<Inner>>,
     /// Whether the broker is known to be away, for those who wait for it.
     away: watch::Sender<bool>,
+    tracer: Tracer,
 }
 
 struct Inner {
@@ -96,7 +98,17 @@ impl Status {
                 requests: BTreeMap::new(),
             })),
             away: watch::Sender::new(false),
+            tracer: Tracer::default(),
         }
+    }
+
+    /// For a host whose traces are on.
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    pub fn tracer(&self) -> Tracer {
+        self.tracer.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -329,6 +341,7 @@ impl Status {
             not_ready,
             broker: inner.broker.clone(),
             config: inner.config.clone(),
+            spans_dropped: self.tracer.dropped(),
             subscribers: inner
                 .subscribers
                 .iter()

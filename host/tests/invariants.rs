@@ -16,14 +16,15 @@ fn the_host_names_no_domain_word() {
 }
 
 #[test]
-fn only_the_guest_room_names_wasmtime_and_only_the_kafka_adapter_names_rdkafka() {
+fn only_the_guest_room_names_wasmtime_only_the_kafka_adapter_rdkafka_and_only_telemetry_opentelemetry() {
     let named = |library: &str, room: &str| {
         let mut named = found(|word| word.starts_with(library));
         named.retain(|place| !place.starts_with(room) && !is_comment(place));
         named
     };
-    let (wasmtime, rdkafka) = (named("wasmtime", "guest/"), named("rdkafka", "log/kafka/"));
-    assert!(wasmtime.is_empty() && rdkafka.is_empty(), "{}\n{}", wasmtime.join("\n"), rdkafka.join("\n"));
+    let rooms = [("wasmtime", "guest/"), ("rdkafka", "log/kafka/"), ("opentelemetry", "telemetry/")];
+    let named: Vec<_> = rooms.iter().flat_map(|(library, room)| named(library, room)).collect();
+    assert!(named.is_empty(), "{}", named.join("\n"));
 }
 
 #[test]

@@ -88,8 +88,7 @@ impl Ingress {
 
     /// For a plan that takes this one's place.
     pub(super) fn succeed(&self, publisher: Arc<dyn Publish>, view: View, timeout: Duration) -> Self {
-        let claims = self.publication.claims.clone();
-        let publication = Publication { publisher, view, claims, timeout };
+        let publication = Publication { publisher, view, timeout, ..self.publication.clone() };
         Self { publication, status: self.status.clone(), slots: self.slots.clone() }
     }
 

@@ -29,7 +29,7 @@ mod resources;
 mod server;
 mod state;
 mod stream;
-mod trace_context;
+mod traced;
 mod view;
 mod waiting;
 
@@ -93,7 +93,8 @@ impl App {
         admin: Option<Admin>,
     ) -> (Self, View) {
         let view = View::new(&plan.resources);
-        let publication = Publication { publisher, view: view.clone(), claims, timeout: plan.body_timeout };
+        let (timeout, tracer) = (plan.body_timeout, status.tracer());
+        let publication = Publication { publisher, view: view.clone(), claims, timeout, tracer };
         let ingress = Ingress::new(publication, status.clone());
         // A quarter of the connections is for those who only ask.
         let bodies = Bodies::new(plan.body_limit, plan.body_timeout, CONNECTIONS / 4 * 3);
@@ -136,6 +137,7 @@ impl App {
                 bodies: bodies.clone(),
                 ingress: ingress.clone(),
                 view: view.clone(),
+                tracer: status.tracer(),
             });
             let counted = (status.clone(), resource.name.as_str().into());
             router = router.merge(routes.layer(middleware::from_fn_with_state(counted, count_answer)));

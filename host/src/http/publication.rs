@@ -12,6 +12,7 @@ use super::ingress::{Receipt, SubmitError};
 use super::view::View;
 use crate::event::Record;
 use crate::log::{Publish, PublishError};
+use crate::telemetry::traces::Tracer;
 
 #[derive(Clone)]
 pub(super) struct Publication {
@@ -20,6 +21,7 @@ pub(super) struct Publication {
     pub(super) claims: Claims,
     /// For the broker's acknowledgement.
     pub(super) timeout: Duration,
+    pub(super) tracer: Tracer,
 }
 
 /// What the record is published for.
@@ -30,9 +32,14 @@ pub(super) struct Key {
 }
 
 impl Publication {
-    pub(super) async fn publish(&self, record: Record) -> Outcome {
-        let position = self.publisher.publish(record, self.timeout).await?;
-        Ok(Receipt { position, replayed: false })
+    pub(super) async fn publish(&self, mut record: Record) -> Outcome {
+        let span = self.tracer.publication(&mut record);
+        let published = self.publisher.publish(record, self.timeout).await;
+        match &published {
+            Ok(position) => span.acknowledged(position),
+            Err(error) => span.failed(error.as_str()),
+        }
+        Ok(Receipt { position: published?, replayed: false })
     }
 
     /// If this host holds the key; else what the topic shows of the one that does.

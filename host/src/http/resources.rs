@@ -24,10 +24,12 @@ use super::refusal::refusal;
 use super::representation;
 use super::request::{check_content_type, idempotency_key, path_id};
 use super::view::{Lookup, View};
-use super::{json, now_us, trace_context};
+use super::{json, now_us, traced};
 use crate::config::plan::ResourcePlan;
 use crate::event::{Header, Record, headers};
 use crate::schema::Fault;
+use crate::telemetry::trace_context;
+use crate::telemetry::traces::Tracer;
 
 /// On published records: `POST` or `PUT`, for handlers to whom that is a difference.
 pub(super) const HTTP_METHOD: &str = "http-method";
@@ -41,14 +43,17 @@ pub(super) struct Resource {
     pub(super) bodies: Bodies,
     pub(super) ingress: Arc<Ingress>,
     pub(super) view: View,
+    pub(super) tracer: Tracer,
 }
 
 pub(super) fn routes(resource: Resource) -> Router {
     let collection = format!("/{}", resource.plan.name);
-    Router::new()
+    let tracer = resource.tracer.clone();
+    let routes = Router::new()
         .route(&collection, get(list).post(create))
         .route(&format!("{collection}/{{id}}"), put(replace).get(show))
-        .with_state(Arc::new(resource))
+        .with_state(Arc::new(resource));
+    traced::routes(routes, tracer)
 }
 
 async fn create(

@@ -186,3 +186,15 @@ pub enum PublishError {
     #[error("the broker refused the record: {0}")]
     Refused(String),
 }
+
+impl PublishError {
+    /// The word for it in traces.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Unavailable(_) => "unavailable",
+            Self::TooLarge(_) => "too-large",
+            Self::Overloaded => "overloaded",
+            Self::Refused(_) => "refused",
+        }
+    }
+}

@@ -12,14 +12,14 @@ mod smtp;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use miette::Diagnostic;
 use serde_json::json;
 use thiserror::Error;
 
 use crate::config::plan::{MailPlan, SinkPlan};
-use crate::event::{Event, Failure, FailureKind, Handler, LONG_BATCH, Outcome, Output};
+use crate::event::{Call, Event, Failure, FailureKind, Handler, LONG_BATCH, Outcome, Output};
 
 use folder::Folder;
 use message::Mail;
@@ -38,6 +38,8 @@ pub struct MailSink {
     transport: Transport,
     /// Hears of each mail that was tried.
     tell: Box<dyn FnMut(&Delivery)>,
+    /// Of the last batch.
+    calls: Vec<Call>,
 }
 
 /// One try to deliver a mail.
@@ -94,7 +96,7 @@ impl MailSink {
             MailPlan::Smtp(smtp) => Transport::Smtp(Box::new(Smtp::new(smtp, plan.timeout)?)),
         };
         let (group, receipts) = (plan.group.clone(), plan.receipts.clone());
-        Ok(Self { group, receipts, transport, tell: Box::new(tell) })
+        Ok(Self { group, receipts, transport, tell: Box::new(tell), calls: Vec::new() })
     }
 
     fn deliver(&mut self, event: &Event, blocked: &mut Option<String>) -> Outcome {
@@ -108,8 +110,10 @@ impl MailSink {
         let (sent, connections) = match &mut self.transport {
             Transport::Folder(folder) => (folder.send(&mail), 0),
             Transport::Smtp(smtp) => {
-                let before = smtp.connections();
-                (smtp.send(&mail), smtp.connections() - before)
+                let (before, began) = (smtp.connections(), SystemTime::now());
+                let sent = smtp.send(&mail);
+                self.calls.push(smtp.call(&event.position, began, &sent));
+                (sent, smtp.connections() - before)
             }
         };
         let fate = match &sent {
@@ -143,6 +147,7 @@ impl MailSink {
 
 impl Handler for MailSink {
     fn handle(&mut self, events: &[&Event], _attempts: &[u32]) -> Vec<Outcome> {
+        self.calls.clear();
         let mut blocked = None;
         let until = Instant::now() + LONG_BATCH;
         let mut outcomes = Vec::with_capacity(events.len());
@@ -164,6 +169,10 @@ impl Handler for MailSink {
 
     fn digest(&self) -> Arc<str> {
         VERSION.into()
+    }
+
+    fn calls(&mut self) -> Vec<Call> {
+        std::mem::take(&mut self.calls)
     }
 
     /// A mail that is out is out. A file is written again as it was.

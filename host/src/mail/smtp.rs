@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use lettre::transport::smtp::Error;
 use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
@@ -20,6 +20,7 @@ use tokio::net::TcpStream;
 use tokio::runtime::{self, Runtime};
 
 use crate::config::plan::{SmtpEncryption, SmtpPlan};
+use crate::event::{Call, Position};
 
 use super::message::Mail;
 use super::replies::Replies;
@@ -81,6 +82,23 @@ impl Smtp {
         })?;
         self.connection = Some(connection);
         Ok(format!("{} {}", reply.code(), reply.message().collect::<Vec<_>>().join(" ")))
+    }
+
+    /// What a send was, for traces.
+    pub(super) fn call(
+        &self,
+        event: &Position,
+        began: SystemTime,
+        sent: &Result<String, Undelivered>,
+    ) -> Call {
+        let error = match sent {
+            Ok(_) => None,
+            Err(Undelivered::Later(_)) => Some("put-off"),
+            Err(Undelivered::Blocked(_)) => Some("blocked"),
+            Err(Undelivered::Refused(_)) => Some("refused"),
+        };
+        let (server, port) = (self.plan.host.as_str().into(), self.plan.port);
+        Call { event: event.clone(), protocol: "smtp", server, port, began, ended: SystemTime::now(), error }
     }
 
     async fn connected(&self, kept: Option<AsyncSmtpConnection>) -> Result<AsyncSmtpConnection, Undelivered> {

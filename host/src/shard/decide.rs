@@ -16,7 +16,7 @@ use super::window::{Settled, Slot, State, Waiting, Window};
 use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
 use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, SOURCE, TRACEPARENT};
 use crate::event::{
-    Event, Failure, FailureKind, Header, Now, Outcome, Output, Position, Record, destination, header,
+    Event, Failure, FailureKind, Fate, Header, Now, Outcome, Output, Position, Record, destination, header,
 };
 use crate::log::Commit;
 
@@ -88,6 +88,8 @@ pub(super) struct Decision {
     /// When the requests came that the events of the commit go back to, in microseconds since the epoch.
     pub(super) ingress_us: Vec<i64>,
     pub(super) tally: Tally,
+    /// Of the events that have no outputs to be published.
+    pub(super) fates: Vec<(Position, Fate)>,
 }
 
 /// Enters outcomes into the window, which are in its order, and takes out what can be committed. An event that ran
@@ -102,10 +104,12 @@ pub(super) fn decide(
     let mut tally = Tally { events: outcomes.len() as u64, ..Tally::default() };
     let mut parked: HashSet<(usize, Bytes)> = HashSet::new();
     let mut stamp = identity.stamp();
+    let mut fates = Vec::new();
     for (slot, outcome) in outcomes {
         let event = window.event(slot);
         let key = |event: &Event| event.key.clone().map(|key| (slot.partition, key));
         if !parked.is_empty() && key(event).is_some_and(|key| parked.contains(&key)) {
+            fates.push((event.position.clone(), Fate::Overtaken));
             continue;
         }
         let settled = outcome.and_then(|outputs| records(event, outputs, identity, &mut stamp));
@@ -114,15 +118,20 @@ pub(super) fn decide(
             Err(failure) => {
                 let state = failed(event, &failure, window.waiting(slot), identity, now, random);
                 *tally.figures.failures.entry(failure.kind).or_default() += 1;
-                tally.failure = Some((event.position.clone(), failure));
-                match &state {
+                let fate = match &state {
                     State::Waiting(_) => {
                         tally.retries += 1;
                         parked.extend(key(event));
+                        Fate::Retry(failure.kind)
                     }
-                    State::Settled(_) => tally.dead_letters += 1,
+                    State::Settled(_) => {
+                        tally.dead_letters += 1;
+                        Fate::DeadLetter(failure.kind)
+                    }
                     State::Fresh => unreachable!("a failed event waits or is settled"),
-                }
+                };
+                fates.push((event.position.clone(), fate));
+                tally.failure = Some((event.position.clone(), failure));
                 state
             }
         };
@@ -130,7 +139,7 @@ pub(super) fn decide(
     }
     let Settled { commit, origins, ingress_us } = window.take_settled();
     tally.outputs = commit.publish.iter().filter(|r| r.topic != identity.dead_letter).count() as u64;
-    Decision { commit, origins, ingress_us, tally }
+    Decision { commit, origins, ingress_us, tally, fates }
 }
 
 /// An event that has no outputs waits for its next try, or is settled by a dead letter.

@@ -14,6 +14,7 @@ mod decide;
 mod reached;
 mod retry;
 mod tally;
+mod traced;
 mod window;
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
@@ -37,6 +38,7 @@ use crate::event::{
     Event, Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition, header,
 };
 use crate::log::{Answer, Commit, CommitError, Commits, LogError, Source};
+use crate::telemetry::traces::{Batch, SubscriberTracer};
 use decide::Decision;
 use window::{Flow, Slot, Window};
 
@@ -68,6 +70,8 @@ pub struct Shard<S, C, H> {
     /// Partitions of which the present handler has run something.
     begun: HashSet<TopicPartition>,
     random: StdRng,
+    /// While traces are on.
+    tracer: Option<SubscriberTracer>,
 }
 
 /// A turn whose commit was handed over.
@@ -81,6 +85,8 @@ struct Submitted {
     /// When it was handed over.
     at: Duration,
     tally: Tally,
+    /// If any of its events is sampled.
+    spans: Option<Batch>,
 }
 
 /// Whether the event was put back for another subscriber of its topic: this one has dealt with it before.
@@ -130,6 +136,7 @@ where
             refusals: 0,
             begun: HashSet::new(),
             random: StdRng::seed_from_u64(seed),
+            tracer: None,
         }
     }
 
@@ -235,6 +242,7 @@ where
         let (decided, ready): (Vec<Slot>, Vec<Slot>) =
             ready.into_iter().partition(|slot| self.known(self.window.event(*slot)).is_some());
         let begun_at = now().monotonic;
+        let began = self.tracer.as_ref().map(SubscriberTracer::begin);
         let mut handled_events = 0;
         let mut outcomes: Vec<Outcome> =
             decided.iter().filter_map(|slot| self.known(self.window.event(*slot))).collect();
@@ -252,14 +260,16 @@ where
         let ended = now();
 
         // Decide. What the handler left out has not run.
-        let slots = decided.into_iter().chain(ready);
-        let mut outcomes: Vec<(Slot, Outcome)> = slots.zip(outcomes).collect();
+        let slots = [decided, ready].concat();
+        let mut spans = self.spans(began, &slots, &mut outcomes);
+        let mut outcomes: Vec<(Slot, Outcome)> = slots.into_iter().zip(outcomes).collect();
         outcomes.sort_by_key(|(slot, _)| *slot);
         let ran: Vec<Slot> = outcomes.iter().map(|(slot, _)| *slot).collect();
         let mut begun = self.window.first_of_each_partition(&ran);
         begun.retain(|position| !self.begun.contains(&position.topic_partition()));
-        let Decision { commit, origins, ingress_us, mut tally } =
+        let Decision { commit, origins, ingress_us, mut tally, fates } =
             decide::decide(&mut self.window, outcomes, &self.identity, ended, &mut self.random);
+        spans.iter_mut().for_each(|spans| spans.decided(&fates));
         self.begun.extend(begun.iter().map(Position::topic_partition));
         if handled_events > 0 {
             tally.figures.batch_events.record(handled_events as u64);
@@ -269,11 +279,12 @@ where
 
         // Commit.
         if commit.is_empty() {
+            spans.into_iter().for_each(Batch::ended);
             self.done.add(tally);
         } else {
             let digest = self.identity.digest.clone();
             let at = ended.monotonic;
-            self.submitted.push_back(Submitted { digest, origins, ingress_us, at, tally });
+            self.submitted.push_back(Submitted { digest, origins, ingress_us, at, tally, spans });
             self.commits.submit(commit, &self.source.membership());
             if !self.handler.can_be_repeated() {
                 self.commits.settle();
@@ -301,7 +312,8 @@ where
                 Ok(()) => {
                     let now = now();
                     let mut handed_over = now.monotonic;
-                    for Submitted { origins, ingress_us, at, tally, .. } in answered {
+                    for Submitted { origins, ingress_us, at, tally, spans, .. } in answered {
+                        spans.into_iter().for_each(Batch::ended);
                         self.condemned.retain(|position, _| !origins.contains(position));
                         self.done.add(tally);
                         handed_over = handed_over.min(at);
@@ -315,7 +327,9 @@ where
                     self.refusals = 0;
                 }
                 Err((error, Commit { publish, .. })) => {
-                    let answered: Vec<Submitted> = answered.collect();
+                    let mut answered: Vec<Submitted> = answered.collect();
+                    let dropped = answered.iter_mut().chain(&mut self.submitted);
+                    traced::refused(dropped, &error);
                     return self.commit_failed(error, &publish, &answered).map(Some);
                 }
             }

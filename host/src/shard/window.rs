@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::beyond::{Beyond, Fit};
-use crate::event::{Event, Position, Record, TopicPartition};
+use crate::event::{Event, Header, Position, Record, TopicPartition};
 use crate::log::Commit;
 
 /// What is held of one partition, at most, before it is paused: its events, and their bytes.
@@ -169,7 +169,21 @@ impl Window {
 
     /// The events of these slots, and the number of the try that each is at.
     pub(super) fn events(&self, slots: &[Slot]) -> (Vec<&Event>, Vec<u32>) {
-        slots.iter().map(|&slot| (self.event(slot), self.waiting(slot).map_or(1, |w| w.attempt))).unzip()
+        slots.iter().map(|&slot| (self.event(slot), self.attempt(slot))).unzip()
+    }
+
+    /// The number of the try that it is at.
+    pub(super) fn attempt(&self, slot: Slot) -> u32 {
+        self.waiting(slot).map_or(1, |w| w.attempt)
+    }
+
+    /// From now on the event has one more.
+    pub(super) fn add_header(&mut self, slot: Slot, header: Header) {
+        let partition = &mut self.partitions[slot.partition];
+        let event = &mut partition.entries[slot.entry].event;
+        partition.bytes -= event.bytes();
+        event.headers.push(header);
+        partition.bytes += event.bytes();
     }
 
     pub(super) fn event(&self, slot: Slot) -> &Event {

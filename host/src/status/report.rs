@@ -176,6 +176,8 @@ pub struct Report {
     pub not_ready: Vec<String>,
     pub broker: BrokerStatus,
     pub config: ConfigStatus,
+    /// Spans that the collector didn't get.
+    pub spans_dropped: u64,
     pub subscribers: Vec<SubscriberReport>,
     /// To resources that pipeline.toml has or had, by method.
     pub requests: BTreeMap<String, BTreeMap<&'static str, Answers>>,

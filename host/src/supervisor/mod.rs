@@ -4,7 +4,8 @@
 //! starts and stops the rest: a thread for each shard (`subscriber`), those that create topics, watch the broker and feed
 //! the HTTP view (`jobs`), the one that asks where partitions end (`lag`), and those that answer HTTP (`web`), on a small tokio runtime. All of them end by one `Signal`,
 //! and all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
-//! deadlines, has a thread of that object's own, which ends with it.)
+//! deadlines, has a thread of that object's own, which ends with it. Traces are sent until the others have ended, and then
+//! for 2 s at most.)
 
 mod back_seat;
 mod deployer;
@@ -45,6 +46,7 @@ use crate::http::Admin;
 use crate::log::kafka::Cluster;
 use crate::status::Status;
 use crate::telemetry::HandlerLogs;
+use crate::telemetry::traces::Tracer;
 use crate::text::count;
 use deployer::{Candidates, Deployer, Parts, Workshop};
 use inbox::Inbox;
@@ -95,7 +97,8 @@ pub fn run(
     let web = Web::new(runtime.handle().clone(), admin);
     let bound = web.bind(plan.http.as_ref()).map_err(|error| miette!(help = error.remedy(), "{error}"))?;
     let cluster = Cluster::connect(&plan.kafka, &plan.name).into_diagnostic()?;
-    let status = Status::new(&plan.name, cluster.bootstrap(), cluster.is_embedded());
+    let tracer = Tracer::from_env(&plan.name, &plan.kafka.instance);
+    let status = Status::new(&plan.name, cluster.bootstrap(), cluster.is_embedded()).traced(tracer.clone());
     let stop = Signal::default();
     listen_to_signals(&runtime, &stop, &inbox)?;
     announce(plan, &cluster);
@@ -119,6 +122,7 @@ pub fn run(
         }
     }
     let late = threads.join(DRAIN);
+    tracer.close();
     runtime.shutdown_background();
     logs.tell_left_out(true);
     started?;

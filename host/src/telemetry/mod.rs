@@ -1,4 +1,8 @@
-//! Logs: lines for people on a terminal, JSON for programs; on standard error, so that output stays output.
+//! Logs: lines for people on a terminal, JSON for programs; on standard error, so that output stays output. And
+//! [`traces`], for those who collect them.
+
+pub(crate) mod trace_context;
+pub mod traces;
 
 mod handlers;
 mod layers;

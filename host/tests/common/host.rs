@@ -183,10 +183,12 @@ impl From<Output> for Ended {
     }
 }
 
-/// The program, in an environment that says nothing of its own about pipelines, mail servers or brokers.
+/// The program, in an environment that says nothing of its own about pipelines, mail servers, brokers or
+/// collectors.
 pub(crate) fn wasmill() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wasmill"));
-    let ours = |name: &str| ["WASMILL_", "SMTP_", "MAIL_"].iter().any(|prefix| name.starts_with(prefix));
+    let ours =
+        |name: &str| ["WASMILL_", "SMTP_", "MAIL_", "OTEL_"].iter().any(|prefix| name.starts_with(prefix));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(ours)) {
         command.env_remove(name);
     }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::ignore::Ignored;
 use super::published::Entry;
 use crate::event::Header;
-use crate::event::headers::RESERVED_PREFIX;
+use crate::event::headers::{RESERVED_PREFIX, TRACEPARENT};
 
 /// The first half of the sha-256 of an output or a failure: of all that counts when two are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,9 +47,9 @@ impl Fingerprint {
     }
 }
 
-/// A header that the handler set, or that was passed on as it was.
+/// A header that the handler set, or that was passed on as it was. A `traceparent` names another span each time.
 pub(super) fn is_own(header: &Header) -> bool {
-    !header.name.starts_with(RESERVED_PREFIX)
+    !header.name.starts_with(RESERVED_PREFIX) && header.name != TRACEPARENT
 }
 
 /// What an event had led to, as the topics tell.

@@ -222,6 +222,12 @@ pub(in crate::http) const FAMILIES: &[Family] = &[
             Ok(())
         },
     ),
+    counter(
+        "wasmill_spans_dropped_total",
+        NONE,
+        "Spans of traces that the collector didn't get.",
+        |s, tell| tell(&[], s.report.spans_dropped as f64),
+    ),
     gauge("wasmill_broker_up", NONE, "Whether the broker answers.", |s, tell| {
         switch(tell, s.report.broker.reachable)
     }),

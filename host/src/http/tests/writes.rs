@@ -3,6 +3,7 @@
 use super::*;
 use crate::event::{header, headers};
 use crate::log::PublishError;
+use crate::telemetry::trace_context;
 
 #[tokio::test]
 async fn a_created_thing_gets_an_id_a_location_and_one_record() {
