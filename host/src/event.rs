@@ -94,6 +94,11 @@ pub struct Now {
     pub wall_ms: i64,
 }
 
+/// Milliseconds since the Unix epoch.
+pub fn now_ms() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
+}
+
 /// The moment of a record's timestamp, in milliseconds since the Unix epoch; `None` for what no calendar holds.
 pub fn moment(timestamp_ms: i64) -> Option<SystemTime> {
     const YEAR_10000_MS: u64 = 253_402_300_800_000;

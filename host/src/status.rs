@@ -7,7 +7,7 @@ mod report;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -17,7 +17,7 @@ pub use report::{
     ShardState, SubscriberKind, SubscriberReport, SubscriberStatus, VersionStatus,
 };
 
-use crate::event::TopicPartition;
+use crate::event::{TopicPartition, now_ms};
 use crate::shard::Reached;
 use crate::telemetry::traces::Tracer;
 
@@ -354,9 +354,4 @@ impl Status {
             requests: inner.requests.clone(),
         }
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub fn now_ms() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as i64)
 }

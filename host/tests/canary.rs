@@ -44,7 +44,7 @@ retry = { attempts = 2, backoff = "10ms..20ms" }
 "#;
 
 /// What pipeline.toml becomes, one after the other, and what its refusal has to name.
-const MISTAKES: [(&str, &str, &str); 9] = [
+const MISTAKES: [(&str, &str, &str); 10] = [
     ("PASSWORD = \"", "PASSWORD = ", "pipeline.toml"),
     ("env = { API_KEY", "env = { API_KEY = 1, API_KEY", "pipeline.toml"),
     ("retry = { attempts = 2", "retrie = { PASSWORD = \"LITERAL\", attempts = 2", "retrie"),
@@ -52,14 +52,22 @@ const MISTAKES: [(&str, &str, &str); 9] = [
     ("debug = \"all\"", "debug = \"all\"\n\"linger.ms\" = \"${API_KEY}\"", "linger.ms"),
     ("${file:key-password}", "another ${API_KEY}", "kafka.properties"),
     ("${file:key-password}", "${file:key-passwords}", "key-passwords"),
-    ("${SMTP_URL:-file:outbox/}", "${SMTP_URL}?tls=LITERAL", "smtp"),
+    ("${SMTP_URL:-file:outbox/}", "${SMTP_URL}?password=LITERAL", "smtp"),
+    // As Java's clients have it.
+    (
+        "debug = \"all\"",
+        "debug = \"all\"\n\"sasl.jaas.config\" = 'Login required username=\"ada\" password=\"LITERAL\";'",
+        "sasl.jaas.config",
+    ),
     ("${WASMILL_LISTEN:-127.0.0.1:8080}", "${API_KEY}", "listen"),
 ];
 
-/// They only read pipeline.toml, or ask the host.
-const QUICK_VERBS: [&str; 4] = ["check", "check --json", "check --diff --json", "versions fate --json"];
-const VERBS: [&str; 11] = [
+/// How pipeline.toml is looked at.
+const CHECKS: [&str; 2] = ["check", "check --json"];
+const VERBS: [&str; 13] = [
     "check --diff",
+    "check --diff --json",
+    "versions fate --json",
     "versions nobody",
     "rollback fate --json",
     "parked --json",
@@ -118,7 +126,7 @@ fn no_secret_is_ever_said_or_kept() {
             said.add(verb, stdout + &stderr);
         }
     };
-    verbs(&mut said, &QUICK_VERBS);
+    verbs(&mut said, &CHECKS);
     verbs(&mut said, &VERBS);
     for (verb, word) in
         [("dlq ls --json", "reject"), ("versions fate --json", "digest"), ("check", "can run")]
@@ -138,7 +146,7 @@ fn no_secret_is_ever_said_or_kept() {
         let answer = reload(&wrong);
         assert!(answer.status == 422 && answer.body.contains(named), "{named}: {}", answer.body);
         said.answer("reload", answer);
-        verbs(&mut said, &QUICK_VERBS);
+        verbs(&mut said, &CHECKS);
         said.all_pages(&host, Some(token), &wrong);
     }
 
@@ -148,7 +156,7 @@ fn no_secret_is_ever_said_or_kept() {
     place(&host, &mut said, "tok_visa");
     wait_for("the refusal of the login", || host.log().contains("(535)"));
     said.all_pages(&host, Some(token), &wrong);
-    verbs(&mut said, &QUICK_VERBS);
+    verbs(&mut said, &CHECKS);
     let mut env = env;
     env[0].1 = canary.of("wrong.kafka");
     let locked_out = Host::start(&pipeline, &sasl, "two", &env);

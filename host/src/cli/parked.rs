@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::host;
 use super::pipeline::Pipeline;
-use crate::status::now_ms;
+use crate::event::now_ms;
 use crate::text::{count, cut, one_line};
 
 /// Lists the keys that wait in the running host because an event of theirs is to be tried again.

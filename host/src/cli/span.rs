@@ -10,9 +10,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use miette::miette;
 
 use crate::cli::broker;
-use crate::event::{Event, Position, TopicPartition};
+use crate::event::{Event, Position, TopicPartition, now_ms};
 use crate::log::kafka::{Cluster, End};
-use crate::status::now_ms;
 
 /// How a point in the topics is given.
 #[derive(Clone, Debug, PartialEq, Eq)]

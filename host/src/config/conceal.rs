@@ -47,13 +47,14 @@ fn find(text: &str, within: Range<usize>, secrets: &mut Vec<Range<usize>>) {
             b'"' | b'\'' => {
                 let end = string_end(text, at).min(within.end);
                 user_info(text, at..end, secrets);
+                parameters(text, at..end, secrets);
                 at = end;
             }
             b'=' => {
-                let key = text[key_from..at].to_ascii_lowercase();
+                let is_secret = names_a_secret(&text[key_from..at]);
                 at += 1;
                 at += text[at..within.end].len() - text[at..within.end].trim_start_matches([' ', '\t']).len();
-                if SECRET_KEYS.iter().any(|secret| key.contains(secret)) {
+                if is_secret {
                     let end = value_end(text, at).clamp(at, within.end.max(at));
                     literals(text, at..end, secrets);
                     at = end;
@@ -140,6 +141,26 @@ fn user_info(text: &str, string: Range<usize>, secrets: &mut Vec<Range<usize>>) 
     literals(text, string.start + from..to, secrets);
 }
 
+/// `password=…` in a string, of a URL's query or of what Java's clients call a JAAS configuration: with all that follows.
+fn parameters(text: &str, string: Range<usize>, secrets: &mut Vec<Range<usize>>) {
+    let content = text[string.clone()].trim_end_matches(['"', '\'']);
+    let mut key_from = 0;
+    for (at, c) in content.char_indices() {
+        match c {
+            '?' | '&' | ';' | ',' | ' ' => key_from = at + 1,
+            '=' if names_a_secret(&content[key_from..at]) => {
+                return literals(text, string.start + at + 1..string.start + content.len(), secrets);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn names_a_secret(key: &str) -> bool {
+    let key = key.to_ascii_lowercase();
+    SECRET_KEYS.iter().any(|secret| key.contains(secret))
+}
+
 /// What of a value is not quotes around it or a placeholder; a placeholder's default is.
 fn literals(text: &str, value: Range<usize>, secrets: &mut Vec<Range<usize>>) {
     let quoted = &text[value.clone()];
@@ -188,6 +209,13 @@ mod tests {
             ("smtp = \"smtp://u:${P}@x\"", "smtp = \"smtp://**${P}@x\""),
             ("smtp = \"user:hunter2@x\"", "smtp = \"************@x\""),
             ("from = \"shop@example.com\"", "from = \"shop@example.com\""),
+            ("smtp = \"smtp://x?password=hunter2&a=b\"", "smtp = \"smtp://x?password=***********\""),
+            ("smtp = \"smtp://x?token=${T}\"", "smtp = \"smtp://x?token=${T}\""),
+            (
+                "jaas = 'a.B required name=\"ada\" password=\"hunter2\";'",
+                "jaas = 'a.B required name=\"ada\" password=\"*********'",
+            ),
+            ("template = \"a=b, c=d\"", "template = \"a=b, c=d\""),
             // No TOML.
             ("password = hunter2, or\nb = 1", "password = ***********\nb = 1"),
             ("password = \"hunter2\nb = 1", "password = \"*******\nb = 1"),

@@ -10,10 +10,9 @@ use serde::Serialize;
 
 use super::letter::Failed;
 use super::marks::{self, Marks};
-use crate::event::Event;
+use crate::event::{Event, now_ms};
 use crate::log::kafka::{Cluster, Tail};
 use crate::reading;
-use crate::status::now_ms;
 use crate::text::{count, cut, one_line};
 
 /// Bytes of a message in the table.

@@ -14,11 +14,10 @@ use super::Subscriber;
 use super::marks::{self, Mark, Marks, Settled};
 use super::settle::Act;
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
-use crate::event::{Event, Header, Record, header};
+use crate::event::{Event, Header, Record, header, now_ms};
 use crate::log::kafka::{Cluster, Committer, Membership};
 use crate::log::{Commit, CommitError, Committer as _, LogError};
 use crate::shard::original;
-use crate::status::now_ms;
 use crate::text::count;
 
 /// Letters that the report names.

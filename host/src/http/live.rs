@@ -20,9 +20,10 @@ use tokio::time::MissedTickBehavior;
 
 use super::problem::Problem;
 use crate::config::plan::ResourcePlan;
+use crate::event::now_ms;
 use crate::histogram::Histogram;
 use crate::shard::Figures;
-use crate::status::{Report, Status, SubscriberReport, SubscriberStatus, now_ms};
+use crate::status::{Report, Status, SubscriberReport, SubscriberStatus};
 
 /// At once. Each takes a connection, and some time of a processor once a second.
 const MOST: usize = 32;

@@ -20,8 +20,7 @@ use tokio::sync::watch;
 use super::idempotency::{Fingerprint, Outcome, Turn};
 use super::state::State;
 use crate::config::plan::ResourcePlan;
-use crate::event::{Event, Position};
-use crate::status::now_ms;
+use crate::event::{Event, Position, now_ms};
 use resource::Resource;
 
 /// Of one resource: payloads, headers and what it takes to keep them.

@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::warn;
 
+use crate::event::now_ms;
 use crate::replace::replace;
-use crate::status::now_ms;
 
 /// Of one handler, in one process.
 pub(super) struct History {

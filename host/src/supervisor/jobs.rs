@@ -10,9 +10,10 @@ use super::signal::Signal;
 use super::subscriber::Grounds;
 use super::threads::Task;
 use crate::config::plan::TopicPlan;
+use crate::event::now_ms;
 use crate::http::{Claims, View};
 use crate::log::kafka::{Cluster, End, Start};
-use crate::status::{Status, now_ms};
+use crate::status::Status;
 
 /// Between two questions to the broker whether it is there, and how long one may take.
 const WATCH_EVERY: Duration = Duration::from_secs(2);

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, trace, warn};
 
 use super::signal::Signal;
-use crate::event::{Failure, Handler, Now, Position, TopicPartition};
+use crate::event::{Failure, Handler, Now, Position, TopicPartition, now_ms};
 use crate::log::{Commits, Source};
 use crate::shard::{Fatal, Identity, Shard, Tally, Turn};
-use crate::status::{Parked, ParkedKey, ShardState, Status, SubscriberStatus, now_ms};
+use crate::status::{Parked, ParkedKey, ShardState, Status, SubscriberStatus};
 use crate::text::{cut, one_line, short};
 
 /// A shard that failed before is believed when it commits, or has gone this long without failing again.

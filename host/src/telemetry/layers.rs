@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::layer::{Context, Layer};
 
 use super::handlers::{HandlerLogs, Line, PRINTED};
-use crate::status::now_ms;
+use crate::event::now_ms;
 
 /// Which lines there are, for all layers. (The host opens no spans, so those aren't told to the filter.)
 pub(super) struct Shown {

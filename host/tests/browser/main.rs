@@ -153,7 +153,8 @@ fn what_fails_is_seen_with_its_reason_and_put_back() {
         visit.go("/resources/orders");
         arrives_in(visit, &trapped, "email-composer.dlq");
         visit.go("/");
-        visit.read("//tr[th='email-composer']/td[count(//th[.='Dead letters']/preceding-sibling::th)][.='1']");
+        visit
+            .read("//tr[th='email-composer']/td[count(//th[.='Dead letters']/preceding-sibling::th)][.='1']");
 
         // Its dead letter is seen, and put back when the good one is there again.
         let letters = "/dead-letters";

@@ -129,7 +129,7 @@ fn an_order_is_one_trace_from_its_request_to_its_mail() {
     }
     assert_eq!(collector.authorization().as_deref(), Some("Bearer t0ps3cret"));
     let metrics = http::get(&host.url("/metrics")).unwrap().body;
-    assert!(metrics.contains("\nwasmill_spans_dropped_total 0\n"), "{metrics}");
+    assert!(metrics.contains("\nwasmill_spans_dropped_total 0.0\n"), "{metrics}");
     let (status, _) = host.stop("TERM");
     assert!(status.success());
 }

@@ -29,10 +29,9 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::config::plan::{HttpPlan, ResourcePlan};
-use crate::event::{Event, Header, Position, Record, headers};
+use crate::event::{Event, Header, Position, Record, headers, now_ms};
 use crate::log::{PublishError, Publishing};
 use crate::schema::Schema;
-use crate::status::now_ms;
 use crate::telemetry::HandlerLogs;
 
 /// A topic of one partition for each name, all in one list.

@@ -8,8 +8,8 @@ use tracing::{debug, info, warn};
 
 use super::candidate::Candidate;
 use super::{Deployer, Handler};
+use crate::event::now_ms;
 use crate::guest::{ComponentFile, LoadError};
-use crate::status::now_ms;
 use crate::text::short;
 
 impl Deployer {
