@@ -4,7 +4,7 @@
 //! one trace leads from hop to hop. It is linked to the span of its batch, which is linked to what published its events,
 //! and lasts until the batch is committed. All events of a batch begin and end together: a component is called with many
 //! of them at a time.
-//! Source: https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/
+//! Source: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>
 
 use std::collections::HashMap;
 use std::sync::Arc;

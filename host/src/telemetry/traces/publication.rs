@@ -1,7 +1,7 @@
 //! The span of a record on its way to the broker, outside of transactions: what an HTTP request publishes.
 //!
 //! Its context goes along with the record. (Outputs of handlers carry the contexts of their events' spans.)
-//! Source: https://opentelemetry.io/docs/specs/semconv/messaging/kafka/
+//! Source: <https://opentelemetry.io/docs/specs/semconv/messaging/kafka/>
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind};

@@ -1,5 +1,5 @@
 //! The span of an HTTP request, by the conventions for HTTP servers.
-//! Source: https://opentelemetry.io/docs/specs/semconv/http/http-spans/
+//! Source: <https://opentelemetry.io/docs/specs/semconv/http/http-spans/>
 
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, SpanBuilder, SpanKind, Status};

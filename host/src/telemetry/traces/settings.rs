@@ -1,7 +1,7 @@
 //! What the environment says of the export of traces, by the names that OpenTelemetry gives its variables.
 //!
 //! All but the headers, which the exporter reads itself, the sampler, and what is said of the resource.
-//! Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/
+//! Source: <https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/>
 
 use std::path::PathBuf;
 use std::str::FromStr;
