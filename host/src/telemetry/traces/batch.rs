@@ -1,9 +1,9 @@
 //! The spans of a batch: one of the whole, and one of each of its events that is sampled.
 //!
 //! The span of an event is a child of the one that published it, and its own context goes into the event's outputs: so
-//! one trace leads from hop to hop. It is linked to the span of its batch, which is linked to what published its events,
-//! and lasts until the batch is committed. All events of a batch begin and end together: a component is called with many
-//! of them at a time.
+//! one trace leads from hop to hop. The span of the batch begins a trace of its own, has links from its events' spans and to
+//! what published them, and lasts until the commit. All events of a batch begin and end together: a component is called
+//! with many of them at a time.
 //! Source: <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>
 
 use std::collections::HashMap;

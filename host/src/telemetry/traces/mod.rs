@@ -4,8 +4,8 @@
 //! sampled is decided where its trace begins, by the sampler that the environment names: at the request, or at an
 //! event that brings no trace along. From there on the flag in `traceparent` is followed.
 //!
-//! Spans never hold a payload, a key, or what a handler, a mail server or a client says in its own words: what a
-//! collector keeps is read by others than the topics are.
+//! Spans never hold a payload, a record's key, or what a handler, a mail server or a client says in its own words, a
+//! request's path apart: what a collector keeps is read by others than the topics are.
 
 mod batch;
 mod client;
