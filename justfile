@@ -67,6 +67,11 @@ hostile *args: preflight
     cargo build --quiet --release --locked -p wasmill --bin wasmill --example hostile
     target/release/examples/hostile {{ args }}
 
+# What clients that misbehave cost the others, in latency, on a broker of its own; takes [RATE] [ROUNDS]
+http-load *args: preflight
+    cargo build --quiet --release --locked -p wasmill --bin wasmill --example http_load
+    target/release/examples/http_load {{ args }}
+
 # The host against native loops on an Apache Kafka of its own; takes what `wasmill bench` takes
 bench *args: build
     @just on-kafka 'target/release/wasmill bench --brokers $BROKERS {{ args }}'
@@ -107,7 +112,7 @@ alerts-check:
     promtool check config deploy/prometheus.yaml
     promtool test rules deploy/alerts-test.yaml
 
-# What deploys Wasmill (Dockerfile, compose.yaml, deploy/), without an engine; needs Go
+# What deploys Wasmill (Dockerfile, compose.yaml, deploy/), without an engine; needs Python, Go and promtool
 deploy-check: components alerts-check
     deploy/validate
 

@@ -92,8 +92,8 @@ fn run(name: &str, units: u64, code: &CodeCache) {
             (0..units / 1000).for_each(|_| work::natively(&orders));
         }
         "turn of a shard" => {
-            let mut turns = Turns::new();
-            (0..units / 1000).for_each(|_| turns.take(1000));
+            let mut turns = Turns::new(1000);
+            (0..units / 1000).for_each(|_| turns.take());
         }
         "offsets beyond" => {
             let noted = work::noted();

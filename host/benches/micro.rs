@@ -22,8 +22,9 @@ fn guest_call(bencher: Bencher<'_, '_>, events: usize) {
 
 #[divan::bench(args = [1, 10, 100, 1000])]
 fn turn(bencher: Bencher<'_, '_>, events: u64) {
-    bencher.counter(ItemsCount::new(events)).with_inputs(Turns::new).bench_local_values(|mut turns| {
-        turns.take(events);
+    let turns = || Turns::new(events);
+    bencher.counter(ItemsCount::new(events)).with_inputs(turns).bench_local_values(|mut turns| {
+        turns.take();
         turns
     });
 }

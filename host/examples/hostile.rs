@@ -7,34 +7,44 @@
 //! Everything shares this machine: the broker, the host and this program. `echo` is no hostile guest; it shows what
 //! any neighbour costs, and how exact the figures are. Each figure is the median of the rounds': a stall of the
 //! broker in one of them says nothing of the guest.
+//!
+//! An event of the steady handler takes from when it was due, counts for the round in which it was due, and is waited for: it
+//! ends the run when one is lost or comes out twice.
 
-use std::collections::BTreeMap;
 use std::error::Error;
 use std::fs;
+use std::mem;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use wasmill::config::plan::{Brokers, KafkaPlan};
+use host::{Folder, Host};
+use numbers::Numbers;
 use wasmill::event::headers::{DIGEST, FAILURE_KIND, FAILURE_MESSAGE, SOURCE};
 use wasmill::event::{Event, Record, header};
 use wasmill::guest::ComponentFile;
-use wasmill::log::Publish as _;
+use wasmill::histogram::{median, percentile};
 use wasmill::log::kafka::{Cluster, Publisher, Start, Tail};
-use wasmill::process::Process;
+use wasmill::log::{LogError, Publish as _};
+use wasmill_anchors::{micros, number, pace, placed_at_us};
 
+#[path = "measured/host.rs"]
+mod host;
 #[allow(dead_code)]
 #[path = "../tests/common/kafka.rs"]
 mod kafka;
+#[path = "measured/numbers.rs"]
+mod numbers;
 #[path = "../tests/common/wat.rs"]
 mod wat;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const PIPELINE: &str = r#"
-name = "hostile"
+name = "RUN"
 kafka = { brokers = "embedded", partitions = 1 }
 handlers.steady = { component = "steady.wasm", subscribe = ["RUN-in"], publish = ["RUN-out"] }
 
@@ -78,6 +88,8 @@ const GUESTS: [(&str, &str); 25] = [
 /// A broker that has just started is slower.
 const WARM_UP: Duration = Duration::from_secs(20);
 const ROUND: Duration = Duration::from_millis(2500);
+/// What a guest has left behind is no round's.
+const BETWEEN: Duration = Duration::from_millis(500);
 /// Guilty events come one at a time, and no faster than this.
 const GUILTY: Duration = Duration::from_millis(50);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -88,10 +100,9 @@ fn main() -> Result<()> {
     let rounds: usize = arguments.next().map_or(Ok(8), |n| n.parse())?;
     let chosen: Vec<String> = arguments.collect();
 
-    let run = format!("hostile-{}", uuid::Uuid::now_v7().simple());
     let brokers = kafka::broker();
-    let mut bench = Bench::start(brokers, &run)?;
-    let steady = bench.pace(rate)?;
+    let mut bench = Bench::start(brokers)?;
+    let steady = bench.pace(brokers, rate)?;
     thread::sleep(WARM_UP);
     println!(
         "{rate} events/s, {rounds} rounds of {ROUND:?} alone and as many with each guest; times in ms, memory in MiB"
@@ -109,9 +120,8 @@ fn main() -> Result<()> {
 }
 
 struct Bench {
-    run: String,
-    folder: tempfile::TempDir,
     host: Host,
+    folder: Folder,
     cluster: Cluster,
     runtime: tokio::runtime::Runtime,
     publisher: Arc<Publisher>,
@@ -119,81 +129,66 @@ struct Bench {
     answers: Tail,
 }
 
-/// Killed when it is let go.
-struct Host(Child);
+/// What has come of the steady handler.
+#[derive(Clone, Default)]
+struct Steady(Arc<Mutex<Came>>);
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
+#[derive(Default)]
+struct Came {
+    numbers: Numbers,
+    /// Of no round yet.
+    outputs: Vec<Output>,
+    /// Why nothing more comes.
+    failed: Option<String>,
 }
 
-/// When events of the steady handler were sent and how long they took, in microseconds.
-#[derive(Clone, Default)]
-struct Latencies(Arc<Mutex<Vec<(u64, u64)>>>);
+/// When its event was due, since the Unix epoch, and how long it took from then on, in microseconds.
+struct Output {
+    due: u64,
+    took: u64,
+}
 
 impl Bench {
-    fn start(brokers: &str, run: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let formatter = root().join("components/order-formatter.wasm");
-        fs::copy(&formatter, folder.path().join("steady.wasm"))
+    fn start(brokers: &str) -> Result<Self> {
+        let folder = Folder::new("hostile")?;
+        let formatter = root().join(wasmill_anchors::COMPONENT);
+        folder
+            .put("steady.wasm", &formatter, 0)
             .map_err(|error| format!("{}: {error}", formatter.display()))?;
-        fs::copy(guest_file("echo"), folder.path().join("hostile.wasm"))?;
-        fs::write(folder.path().join("pipeline.toml"), PIPELINE.replace("RUN", run))?;
-        // Beside the folder of the examples.
-        let program = std::env::current_exe()?.ancestors().nth(2).ok_or("no folder")?.join("wasmill");
-        let log = fs::File::create(folder.path().join("log"))?;
-        let host = Command::new(&program)
-            .args(["run", "--brokers", brokers, "--instance", run])
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .map_err(|error| format!("{}: {error}", program.display()))?;
-        let plan = KafkaPlan {
-            brokers: Brokers::Addresses(brokers.into()),
-            properties: BTreeMap::new(),
-            instance: run.into(),
-        };
-        let cluster = Cluster::connect(&plan, run)?;
-        let topics = ["dead", "answers"].map(|side| format!("{run}-{side}").into());
+        folder.put("hostile.wasm", &guest_file("echo"), 0)?;
+        let host = Host::start(&folder, &PIPELINE.replace("RUN", &folder.name), brokers)?;
+        let cluster = Cluster::attach(brokers, false);
+        let topics = ["dead", "answers"].map(|side| format!("{}-{side}", folder.name).into());
         let answers = patiently(|| cluster.tail(&topics, &Start::Beginning).ok())?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let publisher = Arc::new(cluster.publisher(Duration::from_secs(30))?);
-        Ok(Self { run: run.into(), folder, host: Host(host), cluster, runtime, publisher, answers })
+        Ok(Self { host, folder, cluster, runtime, publisher, answers })
     }
 
     /// Sends events to the steady handler, and notes what comes out, until this process ends.
-    fn pace(&self, rate: u32) -> Result<Latencies> {
-        let latencies = Latencies::default();
-        let mut tail = self.cluster.tail(&[format!("{}-out", self.run).into()], &Start::End)?;
-        let (input, publisher) = (format!("{}-in", self.run), self.publisher.clone());
-        let noted = latencies.clone();
+    fn pace(&self, brokers: &str, rate: u32) -> Result<Steady> {
+        let steady = Steady::default();
+        let tail = self.cluster.tail(&[format!("{}-out", self.folder.name).into()], &Start::Beginning)?;
+        let reading = steady.clone();
         thread::spawn(move || {
-            loop {
-                let events = tail.poll(1000, Duration::from_millis(100)).unwrap_or_default();
-                let now = micros();
-                let mut latencies = noted.lock();
-                latencies.extend(events.iter().filter_map(|event| {
-                    let sent = std::str::from_utf8(event.key.as_deref()?).ok()?.parse().ok()?;
-                    Some((sent, now.saturating_sub(sent)))
-                }));
+            if let Err(reason) = reading.read(tail) {
+                reading.lock().failed = Some(reason);
             }
         });
-        self.runtime.spawn(async move {
-            let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate);
-            loop {
-                ticks.tick().await;
-                let (publisher, record) = (publisher.clone(), order(&input, &micros().to_string()));
-                tokio::spawn(async move { publisher.publish(record, PATIENCE).await });
-            }
+        let (brokers, input) = (brokers.to_string(), format!("{}-in", self.folder.name));
+        let pacing = steady.clone();
+        thread::spawn(move || {
+            let ended = pace(&brokers, &input, 0, rate, Duration::MAX, 0, &AtomicBool::new(false));
+            pacing.lock().failed = Some(format!("the load has ended: {ended:?}"));
         });
-        patiently(|| (latencies.lock().len() > 1000).then_some(()))?;
-        Ok(latencies)
+        patiently(|| {
+            let came = steady.lock();
+            (came.outputs.len() > rate as usize || came.failed.is_some()).then_some(())
+        })?;
+        Ok(steady)
     }
 
-    fn measure(&mut self, guest: &str, payload: &str, rounds: usize, steady: &Latencies) -> Result<()> {
+    fn measure(&mut self, guest: &str, payload: &str, rounds: usize, steady: &Steady) -> Result<()> {
         let digest = self.swap(guest)?;
         let mut told = None;
         // The guest before may still get some, and may have nothing to say to them.
@@ -203,8 +198,8 @@ impl Bench {
         }
         let mut told = told.ok_or("no answer")?;
         // Makes the peak start anew: proc_pid_clear_refs(5).
-        let memory = self.process().resident_bytes()? / (1024 * 1024);
-        fs::write(format!("/proc/{}/clear_refs", self.host.0.id()), "5")?;
+        let memory = self.host.process().resident_bytes()? / (1024 * 1024);
+        fs::write(format!("/proc/{}/clear_refs", self.host.id()), "5")?;
         let (mut alone, mut with, mut fates) = (Vec::new(), Vec::new(), Vec::new());
         for round in 0..2 * rounds {
             // Alone, with, with, alone: so that drift of the machine is everybody's.
@@ -218,46 +213,39 @@ impl Bench {
                 thread::sleep(GUILTY.saturating_sub(sent.elapsed()));
             }
             thread::sleep(end.saturating_duration_since(Instant::now()));
-            let ended = micros();
-            // What is under way belongs to the round as well.
-            thread::sleep(Duration::from_millis(500));
-            let mut latencies = steady.lock();
-            let of_round = latencies.drain(..).filter(|(sent, _)| (started..ended).contains(sent));
-            let of_round: Vec<u64> = of_round.map(|(_, took)| took).collect();
-            if guilty { with.push(of_round) } else { alone.push(of_round) }
+            let took = steady.took(started..micros())?;
+            let of_its_kind = if guilty { &mut with } else { &mut alone };
+            of_its_kind.push(took);
+            thread::sleep(BETWEEN);
         }
-        let peak = self.process().peak_bytes()? / (1024 * 1024);
+        let peak = self.host.process().peak_bytes()? / (1024 * 1024);
         let of = |name| header(&told.headers, name).map(String::from_utf8_lossy).unwrap_or_default();
         let (kind, message) = (of(FAILURE_KIND), of(FAILURE_MESSAGE));
         let message: String = message.lines().next().unwrap_or_default().chars().take(60).collect();
         let guilty = fates.len();
-        let (p99, beside) = (of_rounds(&mut alone, 99), of_rounds(&mut with, 99));
+        fates.sort_unstable();
+        let (p99, beside) = (of_rounds(&alone, 99.0), of_rounds(&with, 99.0));
         println!(
             "{guest:12} {payload:21} {:>6.1} {:>6.1} {p99:>6.1} {beside:>6.1} {:>5.2} {memory:>6} {peak:>6} {guilty:>6} {:>7.1}  {kind}: {message}",
-            of_rounds(&mut alone, 50),
-            of_rounds(&mut with, 50),
+            of_rounds(&alone, 50.0),
+            of_rounds(&with, 50.0),
             beside / p99,
-            percentile(&mut fates, 50),
+            ms(percentile(&fates, 50.0)),
         );
         Ok(())
     }
 
     /// Puts the guest in the place of the one before, and gives its digest.
     fn swap(&self, guest: &str) -> Result<String> {
-        let file = guest_file(guest);
-        let new = self.folder.path().join(".new");
-        fs::copy(&file, &new)?;
-        fs::rename(new, self.folder.path().join("hostile.wasm"))?;
-        Ok(ComponentFile::read(file)?.digest.to_string())
+        self.folder.put("hostile.wasm", &guest_file(guest), 0)?;
+        Ok(ComponentFile::read(self.folder.path("hostile.wasm"))?.digest.to_string())
     }
 
     /// Sends a guilty event and waits for the first record that comes of it.
     fn answer(&mut self, payload: &str, patience: Duration) -> Result<Option<Event>> {
-        if let Some(status) = self.host.0.try_wait()? {
-            return Err(format!("the host is gone: {status}").into());
-        }
+        self.host.check()?;
         let payload = Some(payload.to_string().into());
-        let topic = format!("{}-guilty", self.run).into();
+        let topic = format!("{}-guilty", self.folder.name).into();
         let record = Record { topic, key: Some("k".into()), payload, headers: Vec::new() };
         let source = self.runtime.block_on(self.publisher.publish(record, PATIENCE))?.to_string();
         let deadline = Instant::now() + patience;
@@ -270,16 +258,60 @@ impl Bench {
         }
         Ok(None)
     }
-
-    /// Of the host.
-    fn process(&self) -> Process {
-        Process::new(self.host.0.id())
-    }
 }
 
-impl Latencies {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, u64)>> {
+impl Steady {
+    fn lock(&self) -> MutexGuard<'_, Came> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends only when it can't go on.
+    fn read(&self, mut tail: Tail) -> std::result::Result<(), String> {
+        loop {
+            let events = match tail.poll(1000, Duration::from_millis(100)) {
+                Ok(events) => events,
+                Err(LogError::Unavailable(_)) => Vec::new(),
+                Err(error @ LogError::Fatal(_)) => return Err(error.to_string()),
+            };
+            let now = micros();
+            let mut came = self.lock();
+            for event in events {
+                let number = event.key.as_deref().and_then(number);
+                let due = event.payload.as_deref().and_then(placed_at_us);
+                let (number, due) =
+                    number.zip(due).ok_or_else(|| format!("output {} is of no order", event.position))?;
+                came.numbers.note(number)?;
+                came.outputs.push(Output { due, took: now.saturating_sub(due) });
+            }
+        }
+    }
+
+    /// How long those took that were due in the round, in microseconds, sorted. Waits for the last of them.
+    fn took(&self, round: Range<u64>) -> Result<Vec<u64>> {
+        let came = patiently(|| {
+            let mut came = self.lock();
+            if let Some(reason) = came.failed.take() {
+                return Some(Err(reason));
+            }
+            // One that is tried again comes out after others that were due later: then it is missing until it has come.
+            let is_over = came.outputs.iter().any(|output| output.due >= round.end);
+            if !is_over || came.numbers.faults().is_some() {
+                return None;
+            }
+            let outputs = mem::take(&mut came.outputs);
+            let (later, outputs): (Vec<Output>, Vec<Output>) =
+                outputs.into_iter().partition(|output| output.due >= round.end);
+            came.outputs = later;
+            Some(Ok(outputs))
+        });
+        let came = came.map_err(|error| match self.lock().numbers.faults() {
+            None => error,
+            Some(faults) => format!("events of the steady handler: {faults}").into(),
+        })??;
+        let of_round = came.into_iter().filter(|output| output.due >= round.start);
+        let mut took: Vec<u64> = of_round.map(|output| output.took).collect();
+        took.sort_unstable();
+        Ok(took)
     }
 }
 
@@ -294,23 +326,16 @@ fn patiently<T>(mut there: impl FnMut() -> Option<T>) -> Result<T> {
     Err(format!("nothing came within {PATIENCE:?}").into())
 }
 
-/// The median of the rounds' percentiles.
-fn of_rounds(rounds: &mut [Vec<u64>], percent: usize) -> f64 {
-    let mut each: Vec<f64> = rounds.iter_mut().map(|round| percentile(round, percent)).collect();
+/// The median of the rounds' percentiles, in milliseconds.
+fn of_rounds(rounds: &[Vec<u64>], percent: f64) -> f64 {
+    let mut each: Vec<f64> = rounds.iter().map(|round| ms(percentile(round, percent))).collect();
     each.sort_by(f64::total_cmp);
-    each[each.len() / 2]
+    median(&each).unwrap_or(f64::NAN)
 }
 
-/// In milliseconds, of microseconds.
-fn percentile(of: &mut [u64], percent: usize) -> f64 {
-    of.sort_unstable();
-    of.get(of.len() * percent / 100).map_or(f64::NAN, |us| *us as f64 / 1000.0)
-}
-
-/// Since the first call.
-fn micros() -> u64 {
-    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
-    START.get_or_init(Instant::now).elapsed().as_micros() as u64
+/// Of microseconds.
+fn ms(us: Option<u64>) -> f64 {
+    us.map_or(f64::NAN, |us| us as f64 / 1000.0)
 }
 
 fn root() -> &'static Path {
@@ -320,16 +345,4 @@ fn root() -> &'static Path {
 fn guest_file(name: &str) -> PathBuf {
     let built = root().join("target/guests/wasm32-wasip2/release/examples");
     wat::written_guest(name).unwrap_or_else(|| built.join(name.replace('-', "_")).with_extension("wasm"))
-}
-
-fn order(topic: &str, id: &str) -> Record {
-    let body = format!(
-        r#"{{"order_id":"{id}","customer":{{"id":"c-00042","name":"Ada Park","email":"c42@example.com"}},"items":[{{"sku":"margherita","name":"Pizza Margherita","quantity":2,"unit_price_cents":1150}}],"currency":"EUR","placed_at_us":1790000000000000}}"#
-    );
-    Record {
-        topic: topic.into(),
-        key: Some(id.to_string().into()),
-        payload: Some(body.into()),
-        headers: Vec::new(),
-    }
 }

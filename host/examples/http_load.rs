@@ -2,23 +2,26 @@
 //! steady rate, by turns without keys, with keys, and with keys beside 1,000 stalled connections, slow bodies and
 //! oversized requests.
 //!
-//!     cargo build --release --locked -p wasmill --bin wasmill --example http_load
-//!     target/release/examples/http_load [RATE] [ROUNDS]
+//!     just http-load [RATE] [ROUNDS]
+//!     WASMILL_TEST_BROKERS=127.0.0.1:9092 just http-load
 //!
 //! Everything shares this machine: the broker, the host and this program, the misbehaving clients included. Each
 //! figure is the median of the rounds'.
 
 use std::error::Error;
-use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use host::{Folder, Host};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use wasmill::histogram::{median, percentile};
 
+#[path = "measured/host.rs"]
+mod host;
 #[allow(dead_code)]
 #[path = "../tests/common/kafka.rs"]
 mod kafka;
@@ -28,7 +31,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 const CONNECTIONS: u32 = 8;
 const WARM_UP: Duration = Duration::from_secs(10);
 const ROUND: Duration = Duration::from_secs(2);
-const PATIENCE: Duration = Duration::from_secs(60);
 const STALLED: usize = 1000;
 const SLOW: usize = 200;
 /// Between two bytes of a slow body, and between two oversized requests.
@@ -51,8 +53,10 @@ fn main() -> Result<()> {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum })?;
 
-    let host = Host::start(kafka::broker())?;
-    measure(&host.address, rate, WARM_UP, Kind::WithKeys)?;
+    let folder = Folder::new("load")?;
+    let host = Host::start(&folder, &pipeline(&folder.name), kafka::broker())?;
+    let address = host.address();
+    measure(&address, rate, WARM_UP, Kind::WithKeys)?;
     println!("{rate} requests/s, {rounds} rounds of {ROUND:?} of each; times in ms");
     let kinds = [
         ("without keys", Kind::WithoutKeys),
@@ -62,25 +66,36 @@ fn main() -> Result<()> {
     let mut figures = kinds.map(|_| (Vec::new(), Vec::new()));
     for _ in 0..rounds {
         for ((_, kind), (p50, p99)) in kinds.iter().zip(&mut figures) {
-            let bad = (*kind == Kind::BesideBadClients).then(|| BadClients::start(&host.address));
-            let mut times = measure(&host.address, rate, ROUND, *kind)?;
+            let bad = (*kind == Kind::BesideBadClients).then(|| BadClients::start(&address));
+            let mut times = measure(&address, rate, ROUND, *kind)?;
             if let Some(bad) = bad {
                 bad.stop();
             }
             times.sort_unstable();
-            p50.push(times[times.len() / 2]);
-            p99.push(times[times.len() * 99 / 100]);
+            p50.push(ms(percentile(&times, 50.0)));
+            p99.push(ms(percentile(&times, 99.0)));
         }
     }
     println!("{:20} {:>7} {:>7} {:>24}", "", "p50", "p99", "half of the rounds' p99");
     for ((name, _), (p50, p99)) in kinds.iter().zip(&mut figures) {
-        p50.sort_unstable();
-        p99.sort_unstable();
-        let ms = |times: &[Duration], part: usize| times[(rounds - 1) * part / 4].as_secs_f64() * 1000.0;
-        let (from, to) = (ms(p99, 1), ms(p99, 3));
-        println!("{name:20} {:7.2} {:7.2} {from:15.2}…{to:.2}", ms(p50, 2), ms(p99, 2));
+        p50.sort_by(f64::total_cmp);
+        p99.sort_by(f64::total_cmp);
+        let figures = [median(p50), median(p99), percentile(p99, 25.0), percentile(p99, 75.0)];
+        let [p50, p99, from, to] = figures.map(|figure| figure.unwrap_or(f64::NAN));
+        println!("{name:20} {p50:7.2} {p99:7.2} {from:15.2}…{to:.2}");
     }
     Ok(())
+}
+
+fn pipeline(run: &str) -> String {
+    format!(
+        "name = \"{run}\"\nkafka = {{ brokers = \"embedded\", partitions = 3 }}\n\
+         http.resources.things = {{ topic = \"{run}.things\", key = \"id\" }}\n"
+    )
+}
+
+fn ms(time: Option<Duration>) -> f64 {
+    time.map_or(f64::NAN, |time| time.as_secs_f64() * 1000.0)
 }
 
 /// How long each of these requests took from the moment that it was due: one that waits behind a slow one counts.
@@ -149,14 +164,15 @@ fn answer(stream: &mut TcpStream) -> std::io::Result<String> {
 
 /// Until it is stopped.
 struct BadClients {
-    stop: &'static AtomicBool,
+    stop: Arc<AtomicBool>,
     threads: Vec<thread::JoinHandle<()>>,
 }
 
 impl BadClients {
     fn start(address: &str) -> Self {
-        let stop: &'static AtomicBool = Box::leak(Box::default());
-        let go_on = || !stop.load(Ordering::Relaxed);
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let go_on = move || !stopped.load(Ordering::Relaxed);
         let open = {
             let address = address.to_string();
             move |text: &str| {
@@ -168,9 +184,10 @@ impl BadClients {
         let body = format!("{HEAD}content-length: 400000\r\n\r\n{{");
         let sockets: Vec<_> =
             (0..STALLED).map(|_| open(&HEAD[..40])).chain((0..SLOW).map(|_| open(&body))).collect();
+        let slow_go_on = go_on.clone();
         let slow = thread::spawn(move || {
             let mut sockets = sockets;
-            while go_on() {
+            while slow_go_on() {
                 for stream in sockets[STALLED..].iter_mut().flatten() {
                     // Those that were cut off are cut off.
                     let _ = stream.write_all(b" ");
@@ -199,58 +216,5 @@ impl BadClients {
         for thread in self.threads {
             thread.join().expect("no panic");
         }
-    }
-}
-
-/// Killed when it is let go.
-struct Host {
-    child: Child,
-    address: String,
-    _folder: tempfile::TempDir,
-}
-
-impl Host {
-    fn start(brokers: &str) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let name = format!("load-{}", uuid::Uuid::now_v7().simple());
-        let address = format!("127.0.0.1:{}", kafka::free_port());
-        let pipeline = format!(
-            "name = \"{name}\"\nkafka = {{ brokers = \"{brokers}\", partitions = 3 }}\n\
-             http.listen = \"{address}\"\nhttp.resources.things = {{ topic = \"{name}.things\", key = \"id\" }}\n"
-        );
-        fs::write(folder.path().join("pipeline.toml"), pipeline)?;
-        let program = std::env::current_exe()?.with_file_name("../wasmill");
-        let child = Command::new(program)
-            .args(["run", "--instance", "load"])
-            .current_dir(folder.path())
-            .env("WASMILL_STATE", folder.path().join("state"))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
-        let host = Self { child, address, _folder: folder };
-        let deadline = Instant::now() + PATIENCE;
-        while !host.is_ready() {
-            if Instant::now() > deadline {
-                return Err("the host is not ready".into());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
-        Ok(host)
-    }
-
-    fn is_ready(&self) -> bool {
-        let ask = || {
-            let mut stream = TcpStream::connect(&self.address)?;
-            stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: x\r\n\r\n")?;
-            answer(&mut stream)
-        };
-        ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }

@@ -4,25 +4,35 @@
 //!     just soak [MINUTES] [RATE]
 //!
 //! Prints a line a minute, and fails when something grows.
+//!
+//! Accounted for: all outputs and dead letters are read while they come, since the broker of a long run soon drops them. By
+//! the number that each of them bears, every order must have one output, every broken event one dead letter, and nothing else
+//! be there. What an output says of its order is not looked at: `wasmill bench` does that. If this program ever fell behind
+//! by all that the broker keeps, it would take for lost what it has not read.
 
 #[path = "measured/host.rs"]
 mod host;
+#[path = "measured/numbers.rs"]
+mod numbers;
 
 use std::error::Error;
+use std::mem;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use host::{Folder, Host};
+use numbers::Numbers;
 use serde_json::Value;
-use wasmill::event::Record;
-use wasmill::log::Publish as _;
-use wasmill::log::kafka::{Cluster, Start};
-use wasmill_anchors::pace;
+use wasmill::event::{Event, Record};
+use wasmill::histogram::{median, percentile};
+use wasmill::log::kafka::{Cluster, Start, Tail};
+use wasmill::log::{LogError, Publish as _};
+use wasmill_anchors::{micros, number, pace, placed_at_us};
 
 const EVERY: Duration = Duration::from_secs(10);
-/// Of each [`EVERY`], latency is measured for so long: to read everything would cost more than the host.
-const LISTEN: Duration = Duration::from_secs(2);
 const SWAP_AFTER: Duration = Duration::from_secs(30);
 /// Not counted: until as many versions have come and gone as are kept, and the allocator has its arenas, memory grows.
 const WARM_UP: Duration = Duration::from_secs(600);
@@ -31,6 +41,10 @@ const BYTES: usize = 313;
 const MOST_GROWTH_IN_TEN_MINUTES: f64 = 1e6;
 /// How much more the last third's median may be than the first's.
 const MOST_MORE: f64 = 1.5;
+/// For the last events to come out.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// What no order begins with. Its number follows.
+const BROKEN: &str = "no order, ";
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -56,43 +70,120 @@ fn main() -> Result<()> {
     let folder = Folder::new("soak")?;
     folder.put("soak.wasm", component.as_ref(), 0)?;
     let host = Host::start(&folder, &pipeline(&folder.name), brokers)?;
-    let input = format!("{}-in", folder.name);
+    let [input, output, dead] = ["in", "out", "dead"].map(|end| format!("{}-{end}", folder.name));
+    let cluster = Cluster::attach(brokers, false);
+    let tail = cluster.tail(&[output.as_str().into(), dead.into()], &Start::Beginning)?;
 
-    let load = thread::spawn({
-        let (brokers, input) = (brokers.clone(), input.clone());
-        move || pace(&brokers, &input, 0, rate, duration, BYTES).map_err(|error| error.to_string())
-    });
-    let broken = thread::spawn({
-        let cluster = Cluster::attach(brokers, false);
-        move || publish_broken(&cluster, &input, duration).map_err(|error| error.to_string())
-    });
-    let (samples, swaps) =
-        observe(&host, &folder, component.as_ref(), &Cluster::attach(brokers, false), duration)?;
-    load.join().map_err(|_| "the load has broken down")??;
-    let broken = broken.join().map_err(|_| "who publishes broken events has broken down")??;
-    let placed = (duration.as_secs_f64() * f64::from(rate)) as u64;
-    everything_came_out(&host, placed, broken)?;
-    println!(
-        "{placed} events and {broken} broken ones, {swaps} swaps: each has its output or its dead letter"
-    );
-    nothing_grows(&samples)
+    let (stop, came) = (AtomicBool::new(false), Mutex::new(Came::default()));
+    thread::scope(|scope| {
+        let _however_it_ends = Over(&stop);
+        scope.spawn(|| read(tail, &output, &came, &stop));
+        let load = scope.spawn(|| pace(brokers, &input, 0, rate, duration, BYTES, &stop));
+        let broken = scope.spawn(|| {
+            let cluster = Cluster::attach(brokers, false);
+            publish_broken(&cluster, &input, duration, &stop).map_err(|error| error.to_string())
+        });
+        let (samples, swaps) = observe(&host, &folder, component.as_ref(), &came, duration)?;
+        load.join().map_err(|_| "the load has broken down")??;
+        let broken = broken.join().map_err(|_| "who publishes broken events has broken down")??;
+        let placed = (duration.as_secs_f64() * f64::from(rate)) as u64;
+        everything_came_out(&host, &came, placed, broken)?;
+        println!(
+            "{placed} events and {broken} broken ones, {swaps} swaps: each has its one output or dead letter"
+        );
+        nothing_grows(&samples)
+    })
+}
+
+/// Tells the threads to end, so that the scope can.
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 fn pipeline(run: &str) -> String {
     format!(
         "name = \"{run}\"\nkafka = {{ brokers = \"embedded\", partitions = 1 }}\n\
-         [handlers.soak]\ncomponent = \"soak.wasm\"\nsubscribe = [\"{run}-in\"]\npublish = [\"{run}-out\"]\n"
+         [handlers.soak]\ncomponent = \"soak.wasm\"\nsubscribe = [\"{run}-in\"]\npublish = [\"{run}-out\"]\n\
+         dead_letter = \"{run}-dead\"\n"
     )
 }
 
+/// What has come out of the host.
+#[derive(Default)]
+struct Came {
+    orders: Numbers,
+    broken: Numbers,
+    /// How long orders took, in microseconds, of those that have come since the last sample.
+    took: Vec<u64>,
+    /// Why the reader has ended.
+    failed: Option<String>,
+}
+
+impl Came {
+    /// An output, which was read at this time, or a dead letter.
+    fn note(&mut self, event: &Event, output: &str, now: u64) -> std::result::Result<(), String> {
+        let payload = event.payload.as_deref().unwrap_or_default();
+        if &*event.position.topic != output {
+            let number = number_of_broken(payload);
+            let number = number.ok_or_else(|| format!("dead letter {} is of an order", event.position))?;
+            return self.broken.note(number);
+        }
+        let order = event.key.as_deref().and_then(number).zip(placed_at_us(payload));
+        let (number, placed) = order.ok_or_else(|| format!("output {} is of no order", event.position))?;
+        self.took.push(now.saturating_sub(placed));
+        self.orders.note(number)
+    }
+
+    /// What is missing, or was there twice, where so many have been sent.
+    fn faults(&self, placed: u64, broken: u64) -> Option<String> {
+        let orders = self.orders.faults_of(placed).map(|faults| format!("orders: {faults}"));
+        let broken = self.broken.faults_of(broken).map(|faults| format!("broken events: {faults}"));
+        let all: Vec<String> = [self.failed.clone(), orders, broken].into_iter().flatten().collect();
+        (!all.is_empty()).then(|| all.join("; "))
+    }
+}
+
+fn number_of_broken(payload: &[u8]) -> Option<u64> {
+    str::from_utf8(payload).ok()?.strip_prefix(BROKEN)?.parse().ok()
+}
+
+fn lock(came: &Mutex<Came>) -> MutexGuard<'_, Came> {
+    came.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Notes all that comes, until it is stopped. Of each record little is looked at: to parse all would cost more than the host.
+fn read(mut tail: Tail, output: &str, came: &Mutex<Came>, stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        let events = match tail.poll(10_000, Duration::from_millis(20)) {
+            Ok(events) => events,
+            // In a run of hours that happens, and is latency.
+            Err(LogError::Unavailable(_)) => Vec::new(),
+            Err(error @ LogError::Fatal(_)) => {
+                lock(came).failed = Some(error.to_string());
+                return;
+            }
+        };
+        let now = micros();
+        let mut came = lock(came);
+        if let Err(reason) = events.iter().try_for_each(|event| came.note(event, output, now)) {
+            came.failed = Some(reason);
+            return;
+        }
+    }
+}
+
 /// One a second; how many.
-fn publish_broken(cluster: &Cluster, topic: &str, duration: Duration) -> Result<u64> {
+fn publish_broken(cluster: &Cluster, topic: &str, duration: Duration, stop: &AtomicBool) -> Result<u64> {
     let publisher = cluster.publisher(Duration::from_secs(30))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let started = Instant::now();
     let mut count = 0;
-    while started.elapsed() < duration {
-        let payload = Some(format!("no order, {count}").into());
+    while started.elapsed() < duration && !stop.load(Ordering::Relaxed) {
+        let payload = Some(format!("{BROKEN}{count}").into());
         let record = Record { topic: topic.into(), key: Some("broken".into()), payload, headers: vec![] };
         runtime.block_on(publisher.publish(record, Duration::from_secs(30)))?;
         count += 1;
@@ -106,7 +197,7 @@ fn observe(
     host: &Host,
     folder: &Folder,
     component: &Path,
-    cluster: &Cluster,
+    came: &Mutex<Came>,
     duration: Duration,
 ) -> Result<(Vec<Sample>, u32)> {
     let process = host.process();
@@ -124,7 +215,8 @@ fn observe(
             swaps += 1;
             folder.put("soak.wasm", component, swaps)?;
         }
-        let (p50, p99) = latency(cluster, &format!("{}-out", folder.name))?;
+        thread::sleep(EVERY.saturating_sub(began.elapsed()));
+        let (p50, p99) = latency(came)?;
         let sample = Sample {
             at: started.elapsed(),
             resident: process.resident_bytes()? as f64,
@@ -139,7 +231,6 @@ fn observe(
             println!("{minute:6}  {:7.1}  {threads:7}  {files:5}  {p50:6.1}  {p99:6.1}", resident / 1e6);
         }
         samples.push(sample);
-        thread::sleep(EVERY.saturating_sub(began.elapsed()));
     }
     Ok((samples, swaps))
 }
@@ -151,40 +242,41 @@ fn running(host: &Host) -> Result<String> {
     Ok(digest.ok_or("no version runs")?.to_string())
 }
 
-/// The median and the 99th percentile, in milliseconds, of what comes out now.
-fn latency(cluster: &Cluster, topic: &str) -> Result<(f64, f64)> {
-    let mut tail = cluster.tail(&[topic.into()], &Start::End)?;
-    let mut took = Vec::new();
-    let until = Instant::now() + LISTEN;
-    while Instant::now() < until {
-        let events = tail.poll(10_000, Duration::from_millis(20))?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as f64;
-        for event in events {
-            let order: Value = serde_json::from_slice(event.payload.as_deref().unwrap_or_default())?;
-            took.extend(order["placed_at_us"].as_f64().map(|placed| (now - placed) / 1000.0));
-        }
+/// The median and the 99th percentile, in milliseconds, of what has come out since the last time.
+fn latency(came: &Mutex<Came>) -> Result<(f64, f64)> {
+    let (mut took, failed) = {
+        let mut came = lock(came);
+        (mem::take(&mut came.took), came.failed.clone())
+    };
+    if let Some(reason) = failed {
+        return Err(reason.into());
     }
-    took.sort_by(f64::total_cmp);
-    let at = |share: f64| took.get((took.len() as f64 * share) as usize).copied();
-    at(0.5).zip(at(0.99)).ok_or_else(|| format!("nothing comes out within {LISTEN:?}").into())
+    took.sort_unstable();
+    let ms = |percent| percentile(&took, percent).map(|us| us as f64 / 1000.0);
+    ms(50.0).zip(ms(99.0)).ok_or_else(|| format!("nothing comes out within {EVERY:?}").into())
 }
 
-fn everything_came_out(host: &Host, placed: u64, broken: u64) -> Result<()> {
-    let until = Instant::now() + Duration::from_secs(60);
-    loop {
-        let status: Value = serde_json::from_str(&host.get("/status")?)?;
-        let of = &status["subscribers"][0];
-        let (outputs, letters) = (of["outputs"].as_u64(), of["dead_letters"].as_u64());
-        if outputs == Some(placed) && letters == Some(broken) {
-            return Ok(());
-        }
-        if Instant::now() > until {
-            return Err(
-                format!("{outputs:?} outputs of {placed}, {letters:?} dead letters of {broken}").into()
-            );
-        }
+/// Once, by what was read and by what the host says.
+fn everything_came_out(host: &Host, came: &Mutex<Came>, placed: u64, broken: u64) -> Result<()> {
+    let until = Instant::now() + PATIENCE;
+    while lock(came).faults(placed, broken).is_some() && Instant::now() < until {
         thread::sleep(Duration::from_millis(200));
     }
+    // What comes twice comes later.
+    thread::sleep(EVERY);
+    if let Some(faults) = lock(came).faults(placed, broken) {
+        return Err(faults.into());
+    }
+    let status: Value = serde_json::from_str(&host.get("/status")?)?;
+    let of = &status["subscribers"][0];
+    let (outputs, letters) = (of["outputs"].as_u64(), of["dead_letters"].as_u64());
+    if outputs != Some(placed) || letters != Some(broken) {
+        return Err(format!(
+            "the host tells of {outputs:?} outputs and {letters:?} dead letters, and has made {placed} and {broken}"
+        )
+        .into());
+    }
+    Ok(())
 }
 
 fn nothing_grows(samples: &[Sample]) -> Result<()> {
@@ -204,12 +296,12 @@ fn nothing_grows(samples: &[Sample]) -> Result<()> {
         ("p99 ms", MOST_MORE, |sample| sample.p99),
     ];
     for (name, most, figure) in figures {
-        let median = |of: &[&Sample]| {
+        let median_of = |of: &[&Sample]| {
             let mut figures: Vec<f64> = of.iter().map(|sample| figure(sample)).collect();
             figures.sort_by(f64::total_cmp);
-            figures[figures.len() / 2]
+            median(&figures).unwrap_or(f64::NAN)
         };
-        let (first, last) = (median(&samples[..third]), median(&samples[samples.len() - third..]));
+        let (first, last) = (median_of(&samples[..third]), median_of(&samples[samples.len() - third..]));
         println!("{name}: {first:.1} in the first third, {last:.1} in the last");
         if last > first * most {
             faults.push(format!("{name} grows"));

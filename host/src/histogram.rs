@@ -1,4 +1,5 @@
-//! How often something took how long, or was how large: counts in buckets, which add up over shards and over time.
+//! How often something took how long, or was how large: counts in buckets, which add up over shards and over time. And where
+//! all values are at hand, as in reports: which of them stands where.
 
 use std::iter;
 use std::time::Duration;
@@ -113,6 +114,20 @@ impl Serialize for Histogram {
     }
 }
 
+/// Of a sorted list, the smallest value that so many percent do not exceed: one that was measured (nearest rank). None of
+/// nothing.
+pub fn percentile<T: Copy>(sorted: &[T], percent: f64) -> Option<T> {
+    let rank = (sorted.len() as f64 * percent / 100.0).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied()
+}
+
+/// Of a sorted list; of an even number of values, what lies half-way between the two in the middle. None of nothing.
+pub fn median(sorted: &[f64]) -> Option<f64> {
+    let middle = sorted.len() / 2;
+    let upper = *sorted.get(middle)?;
+    Some(if sorted.len() % 2 == 1 { upper } else { f64::midpoint(sorted[middle - 1], upper) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +162,25 @@ mod tests {
         }
         assert_eq!(of([u64::MAX]).quantile(0.5), Some(100_000_000.0));
         assert_eq!((even.count(), even.sum()), (1000, 500_500));
+    }
+
+    #[test]
+    fn a_percentile_is_a_value_that_was_measured() {
+        let thousand: Vec<u64> = (1..=1000).collect();
+        for (percent, value) in [(0.0, 1), (0.01, 1), (50.0, 500), (99.0, 990), (99.9, 999), (100.0, 1000)] {
+            assert_eq!(percentile(&thousand, percent), Some(value), "{percent}");
+        }
+        let times = [1, 2, 3].map(Duration::from_millis);
+        assert_eq!([50.0, 99.0].map(|percent| percentile(&times, percent)), [Some(times[1]), Some(times[2])]);
+        assert_eq!(percentile(&[7], 1.0), Some(7));
+        assert_eq!(percentile::<u64>(&[], 50.0), None);
+    }
+
+    #[test]
+    fn a_median_has_as_much_below_it_as_above() {
+        assert_eq!(median(&[1.0, 2.0, 30.0]), Some(2.0));
+        assert_eq!(median(&[1.0, 2.0, 3.0, 40.0]), Some(2.5));
+        assert_eq!((median(&[4.0]), median(&[])), (Some(4.0), None));
     }
 
     #[test]

@@ -89,7 +89,7 @@ pub(crate) fn poll(consumer: &BaseConsumer, task: &Task) -> Result<Option<Batch>
     }
     let Some((partition, next)) = last else { return Ok(None) };
     set(&mut offsets, &task.input, partition, next)?;
-    let Some(group) = consumer.group_metadata() else { return Ok(None) };
+    let Some(group) = consumer.group_metadata() else { unreachable!("it has a group.id") };
     Ok(Some(Batch { outputs, offsets, group }))
 }
 

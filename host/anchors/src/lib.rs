@@ -9,6 +9,7 @@
 //! second handler. An order that can't be handled ends them.
 
 mod clients;
+mod group;
 mod load;
 mod order;
 mod overlapped;
@@ -19,8 +20,9 @@ use std::convert::Infallible;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
-pub use load::{fill, pace};
-pub use order::{details, order};
+pub use group::Group;
+pub use load::{fill, micros, pace};
+pub use order::{details, number, order, placed_at_us};
 
 /// The component that does the same, where `just components` puts it.
 pub const COMPONENT: &str = "components/order-formatter.wasm";
@@ -56,6 +58,10 @@ pub enum Ended {
 
 impl Loop {
     /// Runs until it can't any more.
+    ///
+    /// # Errors
+    ///
+    /// Why it can't: the broker, or an order that can't be handled.
     pub fn run(self, task: &Task) -> Result<Infallible, Ended> {
         match self {
             Self::Plain => plain::run(task),

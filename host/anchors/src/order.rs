@@ -23,6 +23,19 @@ pub fn order(number: u64, placed_at_us: u64, bytes: usize) -> (String, String) {
     (id, payload)
 }
 
+/// Of the order that has this key.
+pub fn number(key: &[u8]) -> Option<u64> {
+    str::from_utf8(key).ok()?.strip_prefix("o-")?.parse().ok()
+}
+
+/// When the order was placed, by its payload or by what was made of it. Cheaper than to parse the whole.
+pub fn placed_at_us(payload: &[u8]) -> Option<u64> {
+    const NAME: &[u8] = b"\"placed_at_us\":";
+    let at = payload.windows(NAME.len()).rposition(|window| window == NAME)? + NAME.len();
+    let digits = payload[at..].iter().take_while(|byte| byte.is_ascii_digit());
+    Some(digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
 /// serde borrows a `Cow` only where it is a field by itself, not within an `Option`.
 #[derive(Deserialize, Serialize)]
 #[serde(transparent)]
@@ -148,4 +161,19 @@ pub fn details(payload: &[u8]) -> Result<Vec<u8>, serde_json::Error> {
         },
     )?;
     Ok(output)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_and_the_time_are_found_in_an_order_and_in_its_details() {
+        let (key, payload) = order(123_456_789, 1_790_000_000_000_000, 400);
+        assert_eq!((number(key.as_bytes()), payload.len()), (Some(123_456_789), 400));
+        for payload in [payload.as_bytes(), &details(payload.as_bytes()).unwrap()] {
+            assert_eq!(placed_at_us(payload), Some(1_790_000_000_000_000));
+        }
+        assert_eq!((number(b"broken"), placed_at_us(b"{}")), (None, None));
+    }
 }

@@ -1,4 +1,5 @@
 //! A host that is measured: `wasmill run` beside this program.
+#![allow(dead_code)] // each example is a crate of its own and uses what it needs
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -15,6 +16,8 @@ use wasmill::process::Process;
 const PATIENCE: Duration = Duration::from_secs(300);
 /// For an answer of the host.
 const ANSWER: Duration = Duration::from_secs(5);
+/// What the caller's environment says of hosts and of collectors is not meant for this one.
+const NOT_MEANT: [&str; 2] = ["WASMILL_", "OTEL_"];
 
 /// Removed when it is dropped.
 pub(crate) struct Folder {
@@ -29,7 +32,7 @@ impl Folder {
         Ok(Self { directory: tempfile::tempdir()?, name })
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
@@ -53,17 +56,23 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Of this pipeline, which is to name neither brokers nor a listener. Returns when it is ready.
+    /// Of this pipeline, whose brokers are replaced by these, and which is to name no listener. Returns when it is ready.
     pub(crate) fn start(folder: &Folder, pipeline: &str, brokers: &str) -> Result<Self, Box<dyn Error>> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let config = folder.path("pipeline.toml");
-        fs::write(&config, format!("http = {{ listen = \"127.0.0.1:{port}\" }}\n{pipeline}"))?;
+        fs::write(&config, format!("http.listen = \"127.0.0.1:{port}\"\n{pipeline}"))?;
         let log = folder.path("log");
-        let child = Command::new(std::env::current_exe()?.with_file_name("../wasmill"))
-            .args(["run", "--config"])
+        let mut command = Command::new(std::env::current_exe()?.with_file_name("../wasmill"));
+        let not_meant = |name: &str| NOT_MEANT.iter().any(|prefix| name.starts_with(prefix));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(not_meant)) {
+            command.env_remove(name);
+        }
+        let child = command
+            .args(["run", "--log-format", "text", "--config"])
             .arg(config)
             .args(["--brokers", brokers, "--instance", "measured"])
             .env("WASMILL_STATE", folder.path("state"))
+            .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&log)?)
             .spawn()?;
@@ -78,8 +87,25 @@ impl Host {
         Ok(host)
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn process(&self) -> Process {
-        Process::new(self.child.id())
+        Process::new(self.id())
+    }
+
+    /// Fails once it has ended.
+    pub(crate) fn check(&mut self) -> Result<(), Box<dyn Error>> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => Err(format!("the host is gone: {status}").into()),
+        }
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// What it answers with 200.

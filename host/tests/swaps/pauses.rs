@@ -6,6 +6,7 @@ use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use wasmill::histogram::percentile;
 
 #[derive(Default)]
 pub(crate) struct Pauses {
@@ -90,14 +91,10 @@ impl fmt::Display for Pauses {
         for (name, gaps) in rows {
             let mut gaps = gaps.clone();
             gaps.sort();
-            let at = |share: f64| {
-                let last = gaps.len().checked_sub(1)?;
-                Some(gaps[(last as f64 * share).round() as usize].as_secs_f64() * 1000.0)
-            };
             write!(f, "  {name:34}")?;
-            for figure in [at(0.5), at(0.99), at(1.0)] {
-                match figure {
-                    Some(ms) => write!(f, " {ms:7.2}")?,
+            for percent in [50.0, 99.0, 100.0] {
+                match percentile(&gaps, percent) {
+                    Some(gap) => write!(f, " {:7.2}", gap.as_secs_f64() * 1000.0)?,
                     None => write!(f, "       -")?,
                 }
             }

@@ -1,25 +1,33 @@
 //! Who is measured: a process, or several of the host, and what the system says of them.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use miette::{IntoDiagnostic, WrapErr, miette};
-use wasmill_anchors::{Task, fill};
+use wasmill_anchors::{Group, Task, fill};
 
 use super::Ground;
 use crate::cli::broker;
+use crate::event::TopicPartition;
 use crate::log::kafka::{End, Offsets};
 use crate::process::Process;
 
-/// No commit for so long, and all is done.
+/// Between two looks at how far it is.
+const TICK: Duration = Duration::from_millis(20);
+/// No output for so long: perhaps all is done.
 const QUIET: Duration = Duration::from_millis(400);
+/// Without any progress.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// What the caller's environment says of hosts and of collectors is not meant for this one.
+const NOT_MEANT: [&str; 2] = ["WASMILL_", "OTEL_"];
 /// In the contestant's folder.
 const PIPELINE: &str = "pipeline.toml";
 
@@ -76,7 +84,7 @@ pub(super) struct Contestant {
 }
 
 impl Contestant {
-    /// Warmed up: it has joined its group, and has done [`Ground::warm_up`] events.
+    /// Warmed up: all of it has joined its group, and it has done [`Ground::warm_up`] events.
     pub(super) fn start(ground: &Ground, kind: Kind, task: &Task) -> miette::Result<Self> {
         let folder = std::env::temp_dir().join(&task.input);
         fs::create_dir_all(&folder).into_diagnostic()?;
@@ -90,59 +98,91 @@ impl Contestant {
             let process = contestant.process(kind, task, number)?;
             contestant.processes.push(process);
         }
+        let members = match kind {
+            Kind::Native(_) => 1,
+            Kind::Host => ground.processes * ground.shards(),
+        };
+        contestant.until_joined(task, members as usize)?;
         load(task, 0..ground.warm_up(), ground.bytes)?;
-        contestant.until_quiet(ground, task, ground.warm_up())?;
+        contestant.until_done(ground, task)?;
         Ok(contestant)
     }
 
     fn process(&self, kind: Kind, task: &Task, number: u32) -> miette::Result<Child> {
         let program = std::env::current_exe().into_diagnostic()?;
         let mut command = Command::new(program);
+        let not_meant = |name: &str| NOT_MEANT.iter().any(|prefix| name.starts_with(prefix));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(not_meant)) {
+            command.env_remove(name);
+        }
+        command.stdin(Stdio::null());
         match kind {
             Kind::Native(native) => {
                 let Some(which) = native.to_possible_value() else { unreachable!("none is hidden") };
                 let batch = task.batch.to_string();
                 command.args(["anchor", which.get_name(), &task.name, &task.input, &task.output, &batch]);
                 command.args(["--brokers", &task.brokers]);
+                // Held open by this process, however it ends: the loop ends with it.
+                command.stdin(Stdio::piped());
             }
             Kind::Host => {
-                command.arg("run").arg("--config").arg(self.folder.join(PIPELINE));
+                command.args(["run", "--log-format", "text", "--config"]).arg(self.folder.join(PIPELINE));
                 command.args(["--brokers", &task.brokers, "--instance", &format!("bench-{number}")]);
                 command.env("WASMILL_STATE", self.folder.join(format!("state-{number}")));
             }
         }
-        // What the caller's environment says of hosts is not meant for this one.
-        for variable in ["WASMILL_LOG", "WASMILL_ADMIN_TOKEN", "WASMILL_INSTANCE"] {
-            command.env_remove(variable);
-        }
         let log =
             File::options().create(true).append(true).open(self.folder.join("log")).into_diagnostic()?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdout(Stdio::null()).stderr(log);
         command.spawn().into_diagnostic().wrap_err("can't start another process of this program")
     }
 
-    /// Waits until so many are done in all, and nothing is committed any more.
-    pub(super) fn until_quiet(&mut self, ground: &Ground, task: &Task, events: u64) -> miette::Result<()> {
-        let mut offsets = offsets(ground)?;
-        let (mut end, mut since) = (0, Instant::now());
-        let started = Instant::now();
-        loop {
-            let now = ends(ground, &mut offsets, &task.output)?;
-            if now != end {
-                (end, since) = (now, Instant::now());
-            } else if end >= events && since.elapsed() > QUIET {
-                return Ok(());
-            }
-            let mut ended = false;
-            for process in &mut self.processes {
-                ended |= process.try_wait().into_diagnostic()?.is_some();
-            }
-            if ended || started.elapsed() > PATIENCE {
-                let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
-                return Err(miette!(help = log, "{} has not done its {events} events", task.name));
-            }
-            std::thread::sleep(Duration::from_millis(20));
+    /// Waits until so many consumers, which are all of its, share the partitions: one that came later would take some from the
+    /// others while they are measured, and not have warmed up.
+    fn until_joined(&mut self, task: &Task, members: usize) -> miette::Result<()> {
+        let group = Group::new(&task.brokers, &task.name).into_diagnostic()?;
+        let since = Instant::now();
+        // While the broker can't tell, it is not so.
+        while !group.is_settled(members).unwrap_or(false) {
+            self.check(since, &format!("{} has not joined its group, as {members} in all", task.name))?;
+            thread::sleep(TICK);
         }
+        Ok(())
+    }
+
+    /// Waits until all of its input is done. Gives what its processes had taken of the processor when the last output came,
+    /// in seconds. That the end is noticed later costs nothing: the outputs bear the time that is measured.
+    pub(super) fn until_done(&mut self, ground: &Ground, task: &Task) -> miette::Result<f64> {
+        let mut offsets = offsets(ground)?;
+        let (mut end, mut since, mut processor) = (None, Instant::now(), 0.0);
+        let mut asked = since;
+        loop {
+            self.check(since, &format!("{} has not done all of its events", task.name))?;
+            let now = Some(end_of(ground, &mut offsets, &task.output)?);
+            if now != end {
+                (end, since, processor) = (now, Instant::now(), self.sum(Process::processor_seconds)?);
+            } else if since.elapsed() > QUIET && asked.elapsed() > QUIET {
+                // A contestant may pause for as long: it is its group that tells.
+                if has_committed_all(ground, &mut offsets, task)? {
+                    return Ok(processor);
+                }
+                asked = Instant::now();
+            }
+            thread::sleep(TICK);
+        }
+    }
+
+    /// Fails when one of its processes has ended, or nothing has come of them for too long.
+    fn check(&mut self, since: Instant, complaint: &str) -> miette::Result<()> {
+        let mut ended = false;
+        for process in &mut self.processes {
+            ended |= process.try_wait().into_diagnostic()?.is_some();
+        }
+        if ended || since.elapsed() > PATIENCE {
+            let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+            return Err(miette!(help = log, "{complaint}"));
+        }
+        Ok(())
     }
 
     /// What the system says of its processes, together.
@@ -170,7 +210,7 @@ fn pipeline(ground: &Ground, task: &Task) -> String {
     let name = task.input.trim_end_matches("-in");
     let (input, output) = (&task.input, &task.output);
     let (component, batch, partitions) = (ground.component.display(), ground.batch, ground.partitions);
-    let shards = partitions.div_ceil(ground.processes);
+    let shards = ground.shards();
     format!(
         "name = \"{name}\"\n\
          kafka = {{ brokers = \"embedded\", partitions = {partitions} }}\n\
@@ -184,8 +224,8 @@ fn pipeline(ground: &Ground, task: &Task) -> String {
     )
 }
 
-/// Publishes these, visible at once.
-pub(super) fn load(task: &Task, numbers: std::ops::Range<u64>, bytes: usize) -> miette::Result<()> {
+/// Publishes these, visible at once: when, in microseconds since the epoch.
+pub(super) fn load(task: &Task, numbers: Range<u64>, bytes: usize) -> miette::Result<u64> {
     fill(&task.brokers, &task.input, numbers, bytes).into_diagnostic().wrap_err("can't publish the events")
 }
 
@@ -193,9 +233,30 @@ pub(super) fn offsets(ground: &Ground) -> miette::Result<Offsets> {
     ground.cluster.offsets(End::Committed).map_err(|error| broker::refused(&ground.cluster, error))
 }
 
-/// Of all partitions of the topic together: records, and the markers of transactions.
-fn ends(ground: &Ground, offsets: &mut Offsets, topic: &str) -> miette::Result<u64> {
-    let topic: [Arc<str>; 1] = [topic.into()];
-    let extents = offsets.extents(&topic).map_err(|error| broker::refused(&ground.cluster, error))?;
-    Ok(extents.values().map(|extent| u64::try_from(extent.end).unwrap_or_default()).sum())
+/// What is committed of each partition of the topic: records, and the markers of transactions.
+fn extents(
+    ground: &Ground,
+    offsets: &mut Offsets,
+    topic: &str,
+) -> miette::Result<BTreeMap<TopicPartition, Range<i64>>> {
+    offsets.extents(&[topic.into()]).map_err(|error| broker::refused(&ground.cluster, error))
+}
+
+/// Of all partitions together. It grows with each commit.
+fn end_of(ground: &Ground, offsets: &mut Offsets, topic: &str) -> miette::Result<i64> {
+    Ok(extents(ground, offsets, topic)?.values().map(|extent| extent.end).sum())
+}
+
+/// Whether the contestant's group has committed its whole input.
+fn has_committed_all(ground: &Ground, offsets: &mut Offsets, task: &Task) -> miette::Result<bool> {
+    let input = extents(ground, offsets, &task.input)?;
+    let committed = ground
+        .cluster
+        .progress(&task.name, input.keys().cloned())
+        .map_err(|error| broker::refused(&ground.cluster, error))?;
+    // The last offset of a partition is that of a marker, of the transaction by which it was filled.
+    Ok(input.iter().all(|(partition, extent)| {
+        extent.is_empty()
+            || committed.get(partition).is_some_and(|progress| progress.offset + 1 >= extent.end)
+    }))
 }

@@ -13,8 +13,10 @@ mod throughput;
 
 use std::convert::Infallible;
 use std::fs::{self, File};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::thread;
 use std::time::Duration;
 
 use indicatif::ProgressBar;
@@ -51,7 +53,11 @@ pub(super) struct Args {
     rounds: u32,
 
     /// Events of a throughput round.
-    #[arg(long, default_value_t = 300_000, value_parser = clap::value_parser!(u64).range(1000..=2_000_000))]
+    #[arg(
+        long,
+        default_value_t = 300_000,
+        value_parser = clap::value_parser!(u64).range(LEAST_EVENTS..=2_000_000)
+    )]
     events: u64,
 
     /// Events of a native loop's transaction and of a call of the component, at most. The host gathers several calls in
@@ -98,10 +104,15 @@ pub(super) struct Args {
 const WARM_UP_BYTES: usize = 64 * 1024 * 1024;
 const WARM_UP: usize = 5000;
 
+/// Of a throughput round, in bytes of payloads: one transaction publishes them, and the broker keeps them.
+const MOST_BYTES: u64 = 512 * 1024 * 1024;
+/// Of a throughput round, whatever their size: fewer would measure next to nothing.
+const LEAST_EVENTS: u64 = 1000;
+
 #[derive(Clone, Copy, Debug)]
 enum Rate {
     PerSecond(u32),
-    /// Of what the slowest contestant does at its fastest.
+    /// Of what the slowest contestant does in the median of its rounds.
     Percent(u32),
 }
 
@@ -132,6 +143,15 @@ struct Ground {
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
     let brokers = brokers(pipeline)?;
+    let most = most_events(args.bytes as usize);
+    if args.events > most {
+        return Err(miette!(
+            help = format!("--events {most} is the most with --bytes {}", args.bytes),
+            "a round of {} events of {} bytes is too much for one transaction",
+            args.events,
+            args.bytes
+        ));
+    }
     let component = fs::canonicalize(&args.component).into_diagnostic().wrap_err_with(|| {
         format!("there is no component at {} (`just components` builds it)", args.component.display())
     })?;
@@ -218,7 +238,17 @@ fn brokers(pipeline: &Pipeline) -> miette::Result<String> {
     }
 }
 
+/// Of a throughput round, where each has so many bytes.
+fn most_events(bytes: usize) -> u64 {
+    (MOST_BYTES / bytes as u64).max(LEAST_EVENTS)
+}
+
 impl Ground {
+    /// Of each process of the host: all of them together have one for each partition.
+    fn shards(&self) -> u32 {
+        self.partitions.div_ceil(self.processes)
+    }
+
     /// How many events a contestant does before the first one that counts.
     fn warm_up(&self) -> u64 {
         (WARM_UP_BYTES / self.bytes).clamp(100, WARM_UP) as u64
@@ -245,7 +275,7 @@ impl Ground {
     }
 }
 
-/// One native loop, until it is killed: what `bench` runs beside itself.
+/// One native loop, until it is killed or its standard input ends: what `bench` runs beside itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct AnchorArgs {
     which: contestant::Native,
@@ -263,10 +293,17 @@ pub(super) fn anchor(pipeline: &Pipeline, args: &AnchorArgs) -> miette::Result<E
         output: args.output.clone(),
         batch: args.batch,
     };
+    thread::spawn(end_with_the_input);
     let which = match args.which {
         contestant::Native::Plain => Loop::Plain,
         contestant::Native::Overlapped => Loop::Overlapped,
     };
     let never: Infallible = which.run(&task).into_diagnostic()?;
     match never {}
+}
+
+/// It ends with the process that holds the other end, however that one ends.
+fn end_with_the_input() {
+    let _however = io::copy(&mut io::stdin(), &mut io::sink());
+    std::process::exit(1)
 }

@@ -14,6 +14,7 @@ use super::contestant::Kind;
 use super::latency::Latency;
 use super::sweep::Sweep;
 use super::throughput::Throughput;
+use crate::histogram::median;
 use crate::text::count;
 
 pub(super) struct Report {
@@ -46,8 +47,12 @@ impl Spread {
     fn of(figures: impl Iterator<Item = f64>) -> Self {
         let mut figures: Vec<f64> = figures.collect();
         figures.sort_by(f64::total_cmp);
-        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
-        Self { min: at(0), median: at(figures.len() / 2), max: at(figures.len().saturating_sub(1)) }
+        let or_nan = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
+        Self {
+            min: or_nan(figures.first().copied()),
+            median: or_nan(median(&figures)),
+            max: or_nan(figures.last().copied()),
+        }
     }
 }
 
@@ -111,7 +116,7 @@ impl Report {
         self.sweep = Some(sweep);
     }
 
-    /// What the slowest contestant does, in events a second.
+    /// What the slowest contestant does, in events a second, by the medians of the rounds.
     pub(super) fn slowest(&self) -> f64 {
         let medians =
             self.throughput.values().map(|of| Spread::of(of.iter().map(|round| round.events_per_s)).median);
@@ -131,12 +136,14 @@ impl Report {
 
     fn summary(&self) -> Summary<'_> {
         let figure = |name, figure: fn(&Throughput) -> f64| Figure::new(name, &self.throughput, figure);
+        // How many partitions a transaction touches is each contestant's own way.
+        let commits = if self.settings.partitions == 1 { "commits/s" } else { "commits/s a partition" };
         Summary {
             settings: self.settings.clone(),
             throughput: vec![
                 figure("events/s", |round| round.events_per_s),
                 figure("cpu us/event", |round| round.cpu_us_per_event),
-                figure("commits/s", |round| round.commits_per_s),
+                figure(commits, |round| round.commits_per_s),
                 figure("peak memory MB", |round| round.peak_memory_mb),
             ],
             latency: self

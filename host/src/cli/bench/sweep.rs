@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::contestant::Kind;
-use super::{Ground, latency, throughput};
+use super::{Ground, LEAST_EVENTS, latency, most_events, throughput};
 
 const BATCHES: [u32; 4] = [10, 100, 1000, 5000];
 /// In bytes.
 const PAYLOADS: [u32; 4] = [313, 1000, 10_000, 100_000];
 /// Of a round.
-const MOST_BYTES: u64 = 512 * 1024 * 1024;
 const MOST_BATCHES: u64 = 1000;
 /// Events a second at which latency is measured, unless some contestant's peak is less than twice that.
 const RATE: f64 = 1000.0;
@@ -52,7 +51,7 @@ pub(super) fn sweep(ground: &Ground, events: u64, seconds: u64) -> miette::Resul
 
 fn point(ground: &Ground, size: u32, events: u64, seconds: u64) -> miette::Result<Point> {
     let Ground { batch, bytes, bar, .. } = ground;
-    let events = events.min(MOST_BYTES / *bytes as u64).min(MOST_BATCHES * u64::from(*batch)).max(1000);
+    let events = events.min(most_events(*bytes)).min(MOST_BATCHES * u64::from(*batch)).max(LEAST_EVENTS);
     let mut peaks = BTreeMap::new();
     for kind in Kind::ALL {
         bar.set_message(format!("batches of {batch}, {bytes} bytes, throughput: {kind}"));

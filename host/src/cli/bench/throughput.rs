@@ -5,11 +5,10 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use miette::miette;
-use wasmill_anchors::{Task, details, order};
+use wasmill_anchors::{Task, details, number, order, placed_at_us};
 
 use super::Ground;
 use super::contestant::{Contestant, Kind, load, offsets};
-use super::latency::{micros, placed_at_us};
 use crate::cli::broker;
 use crate::event::{Event, TopicPartition};
 use crate::process::Process;
@@ -21,6 +20,8 @@ pub(super) struct Throughput {
     pub(super) events_per_s: f64,
     /// User and system.
     pub(super) cpu_us_per_event: f64,
+    /// Of a partition of the output, on average: a transaction counts in each partition that it touches. Only of one partition
+    /// it is what the contestant commits.
     pub(super) commits_per_s: f64,
     pub(super) peak_memory_mb: f64,
 }
@@ -35,11 +36,8 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
     let processor = contestant.sum(Process::processor_seconds)?;
 
     let warm_up = ground.warm_up();
-    load(&task, warm_up..warm_up + events, ground.bytes)?;
-    let visible_ms = micros() / 1000;
-    contestant.until_quiet(ground, &task, warm_up + events)?;
-
-    let processor = contestant.sum(Process::processor_seconds)? - processor;
+    let visible_ms = load(&task, warm_up..warm_up + events, ground.bytes)? / 1000;
+    let processor = contestant.until_done(ground, &task)? - processor;
     let peak_memory_mb = contestant.sum(|process| Ok(process.peak_bytes()? as f64 / 1e6))?;
     let after = offsets.extents(&topic).map_err(refused)?;
     let made: BTreeMap<_, _> = after
@@ -50,7 +48,7 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
         })
         .collect();
     let Outputs { last_ms } = outputs(ground, &task, warm_up..warm_up + events, &made)?;
-    // What is no record is the marker of a transaction.
+    // What is no record is the marker of a transaction in that partition.
     let offsets: i64 = made.values().map(|range| range.end - range.start).sum();
     let commits = offsets.unsigned_abs() - events;
     let seconds = last_ms.saturating_sub(visible_ms).max(1) as f64 / 1000.0;
@@ -79,7 +77,7 @@ fn outputs(
     let mut last_ms = 0;
     let mut tail = broker::within(&ground.cluster, made)?;
     broker::read_to_the_end(&mut tail, &ground.cluster, |output| {
-        let number = number(&output).filter(|number| missing.remove(number));
+        let number = output.key.as_deref().and_then(number).filter(|number| missing.remove(number));
         if wrong.is_none() && !number.is_some_and(|number| is_right(number, &output, ground.bytes)) {
             wrong = Some(output.payload.unwrap_or_default());
         }
@@ -96,11 +94,6 @@ fn outputs(
         return Err(miette!("{} has left out {} events", task.name, missing.len()));
     }
     Ok(Outputs { last_ms })
-}
-
-/// Of its order, by its key.
-fn number(output: &Event) -> Option<u64> {
-    std::str::from_utf8(output.key.as_deref()?).ok()?.strip_prefix("o-")?.parse().ok()
 }
 
 fn is_right(number: u64, output: &Event, bytes: usize) -> bool {

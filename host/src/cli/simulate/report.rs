@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, Table};
 use serde::Serialize;
 
 use super::journeys::Journeys;
+use crate::histogram::percentile;
 use crate::text;
 
 #[derive(Serialize)]
@@ -107,13 +108,11 @@ impl TopicReport {
 impl Latency {
     fn new(mut latencies: Vec<Duration>) -> Self {
         latencies.sort_unstable();
-        // Nearest rank: the smallest value that so many percent do not exceed.
-        let percentile = |percent: usize| {
-            let rank = (latencies.len() * percent).div_ceil(100);
-            let latency = latencies.get(rank.checked_sub(1)?)?;
+        let ms = |percent| {
+            let latency = percentile(&latencies, percent)?;
             Some((latency.as_secs_f64() * 10_000.0).round() / 10.0)
         };
-        Self { p50_ms: percentile(50), p99_ms: percentile(99) }
+        Self { p50_ms: ms(50.0), p99_ms: ms(99.0) }
     }
 
     fn cells(&self) -> [String; 2] {
@@ -165,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_percentile_is_a_value_that_was_measured() {
+    fn latencies_are_told_to_a_tenth_of_a_millisecond() {
         let latency = Latency::new((1..=200).rev().map(Duration::from_millis).collect());
         assert_eq!((latency.p50_ms, latency.p99_ms), (Some(100.0), Some(198.0)));
         let latency = Latency::new(vec![Duration::from_micros(1_540)]);
