@@ -59,7 +59,13 @@ pub(crate) fn batch(tail: &mut Tail, cluster: &Cluster, most: usize) -> miette::
             Err(error @ LogError::Fatal(_)) => return Err(error).into_diagnostic(),
         }
     }
-    Err(away(cluster, "the topics' ends can't be reached (if one does answer, a transaction is open there)"))
+    match cluster.existing(&[]) {
+        Ok(_) => Err(miette!(
+            help = "whoever began it ends it, or the broker does, after its transaction.timeout.ms",
+            "the ends of the topics can't be reached: a transaction is open there"
+        )),
+        Err(error) => Err(refused(cluster, error)),
+    }
 }
 
 /// The record at this very position, if there is one. The tail gives up what it was reading.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 use serde_json::Value;
 
 use super::list::{Listing, list};
@@ -32,12 +32,20 @@ pub enum Ask {
 impl Ask {
     /// # Errors
     ///
-    /// When the plan has no such handler or sink, or it has no such dead letters.
+    /// When the plan has no such handler, sink or topic of dead letters, or it has no such dead letters.
     pub(crate) fn check(&self, plan: &Plan) -> miette::Result<()> {
         match self {
             Self::List { of, .. } => subscribers(plan, of.as_deref()).map(drop),
             Self::Settle { of, wanted, .. } => wanted.are_of(&only(plan, of)?),
-            Self::Show { .. } => Ok(()),
+            Self::Show { at } if subscribers(plan, None)?.iter().any(|of| *of.dead_letter == at.topic) => {
+                Ok(())
+            }
+            // Not whatever the host can read.
+            Self::Show { at } => Err(miette!(
+                help = "`wasmill dlq ls` tells where dead letters stand",
+                "{} is no topic of dead letters of this pipeline",
+                at.topic
+            )),
         }
     }
 
@@ -51,8 +59,9 @@ impl Ask {
             Self::List { of, cause } => {
                 let of = subscribers(plan, of.as_deref())?;
                 let topics: Vec<Arc<str>> = of.iter().map(|of| of.dead_letter.clone()).collect();
-                let settled = marks::of(cluster, &topics)?;
-                let mut tail = reading::within(cluster, &until_now(cluster, &topics)?)?;
+                let ranges = until_now(cluster, &topics)?;
+                let settled = marks::of(cluster, &ranges)?;
+                let mut tail = reading::within(cluster, &ranges)?;
                 let wanted = Listing { takes: &|_| true, cause: cause.as_deref(), each: MOST_EACH };
                 let listed = list(&mut tail, cluster, &settled, &wanted, |_| ())?;
                 serde_json::to_value(&listed).into_diagnostic()

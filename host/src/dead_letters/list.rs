@@ -1,6 +1,7 @@
 //! How many events failed, of which handler and why.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde::Serialize;
 
 use super::letter::Failed;
 use super::marks::{self, Marks};
-use crate::event::{Event, now_ms};
+use crate::event::{Event, Position, now_ms};
 use crate::log::kafka::{Cluster, Tail};
 use crate::reading;
 use crate::text::{count, cut, one_line};
@@ -19,6 +20,7 @@ use crate::text::{count, cut, one_line};
 const MESSAGE: usize = 60;
 /// Bytes of a key in the table.
 const KEY: usize = 40;
+
 /// Reads these letters, those left out that are in `settled`. Of each handler and cause only those of `cause`, if there is
 /// one; and the newest of them one by one, at most `each`.
 pub(crate) fn list(
@@ -29,20 +31,17 @@ pub(crate) fn list(
     progress: impl Fn(u64),
 ) -> miette::Result<Listed> {
     let mut groups = Groups::default();
-    let mut letters = VecDeque::new();
+    let mut newest = Newest::default();
     let see = |letter: Event| {
         if !(wanted.takes)(&letter) || marks::is_settled(settled, &letter) {
             return;
         }
-        if groups.add(&letter, wanted.cause) && wanted.each > 0 {
-            letters.push_back(Letter::of(&letter));
-            if letters.len() > wanted.each {
-                letters.pop_front();
-            }
+        if groups.add(&letter, wanted.cause) {
+            newest.add(&letter, wanted.each);
         }
     };
     reading::read_to_the_end(tail, cluster, see, progress)?;
-    let letters = (wanted.each > 0).then(|| letters.into());
+    let letters = (wanted.each > 0).then(|| newest.oldest_first());
     Ok(Listed { groups: groups.0.into_values().collect(), letters, now_ms: now_ms() })
 }
 
@@ -65,7 +64,7 @@ pub(crate) struct Listed {
     now_ms: i64,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 struct Letter {
     /// As `topic/partition/offset`.
     position: String,
@@ -75,6 +74,25 @@ struct Letter {
     /// Milliseconds since the epoch: when it failed for good.
     failed_ms: Option<i64>,
     message: String,
+}
+
+/// Of many letters those that failed last. The partitions of their topics are not read in the order of time.
+#[derive(Default)]
+struct Newest(BinaryHeap<Reverse<(Option<i64>, Position, Letter)>>);
+
+impl Newest {
+    /// At most so many stay.
+    fn add(&mut self, letter: &Event, most: usize) {
+        let (position, letter) = (letter.position.clone(), Letter::of(letter));
+        self.0.push(Reverse((letter.failed_ms, position, letter)));
+        if self.0.len() > most {
+            self.0.pop();
+        }
+    }
+
+    fn oldest_first(self) -> Vec<Letter> {
+        self.0.into_sorted_vec().into_iter().rev().map(|Reverse((.., letter))| letter).collect()
+    }
 }
 
 impl Letter {
@@ -205,8 +223,8 @@ impl fmt::Display for Listed {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Header;
     use crate::event::headers::{FAILURE_KIND, FAILURE_MESSAGE, HANDLER, LAST_FAILED_MS};
-    use crate::event::{Header, Position};
 
     fn letter(offset: i64, handler: &str, kind: &str, message: &str, at: i64) -> Event {
         let headers = [(HANDLER, handler), (FAILURE_KIND, kind), (FAILURE_MESSAGE, message)];
@@ -247,6 +265,19 @@ mod tests {
                 "4 dead letters; ages since they failed. `wasmill dlq show h.dlq/0/1` shows one whole",
             ]
         );
+    }
+
+    #[test]
+    fn the_newest_are_those_that_failed_last_in_whatever_order_they_are_read() {
+        let mut newest = Newest::default();
+        for letter in
+            [letter(4, "h", "trap", "", 40), letter(5, "h", "trap", "", 50), letter(1, "h", "trap", "", 10)]
+        {
+            newest.add(&letter, 2);
+        }
+        let positions: Vec<String> =
+            newest.oldest_first().into_iter().map(|letter| letter.position).collect();
+        assert_eq!(positions, ["h.dlq/0/4", "h.dlq/0/5"]);
     }
 
     #[test]

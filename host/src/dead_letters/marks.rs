@@ -1,12 +1,13 @@
 //! Which dead letters were put back or let go, and why: a record for each, by its position, in a topic beside theirs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, Position, Record, rfc3339_millis};
+use crate::event::{Event, Position, Record, TopicPartition, rfc3339_millis};
 use crate::log::kafka::{Cluster, Start};
 use crate::reading;
 use crate::text::one_line;
@@ -73,15 +74,12 @@ pub(crate) fn is_settled(marks: &Marks, letter: &Event) -> bool {
     }
 }
 
-/// What is noted of the dead letters of these topics.
-pub(crate) fn of(cluster: &Cluster, dead_letters: &[Arc<str>]) -> miette::Result<Marks> {
-    read(cluster, &dead_letters.iter().map(|topic| self::topic(topic)).collect::<Vec<_>>())
-}
-
-/// What is noted in these topics.
-pub(crate) fn read(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<Marks> {
+/// What is noted of the dead letters that stand there. Of letters that are gone by now it is read, too, and not kept.
+pub(crate) fn of(cluster: &Cluster, ranges: &BTreeMap<TopicPartition, Range<i64>>) -> miette::Result<Marks> {
+    let topics: BTreeSet<&Arc<str>> = ranges.keys().map(|partition| &partition.topic).collect();
+    let topics: Vec<Arc<str>> = topics.into_iter().map(|topic| self::topic(topic)).collect();
     let mut marks = Marks::new();
-    let there = cluster.existing(topics).map_err(|error| reading::refused(cluster, error))?;
+    let there = cluster.existing(&topics).map_err(|error| reading::refused(cluster, error))?;
     if !there.is_empty() {
         let mut tail = reading::tail(cluster, &there, &Start::Beginning)?;
         reading::read_to_the_end(
@@ -89,7 +87,12 @@ pub(crate) fn read(cluster: &Cluster, topics: &[Arc<str>]) -> miette::Result<Mar
             cluster,
             |record| {
                 let mark = record.payload.and_then(|payload| serde_json::from_slice(&payload).ok());
-                marks.extend(record.key.map(|key| (String::from_utf8_lossy(&key).into_owned(), mark)));
+                let key = record.key.as_deref().and_then(|key| str::from_utf8(key).ok());
+                let letter: Option<Position> = key.and_then(|key| key.parse().ok());
+                let is_asked_for = |letter: &Position| {
+                    ranges.get(&letter.topic_partition()).is_some_and(|range| range.contains(&letter.offset))
+                };
+                marks.extend(letter.filter(is_asked_for).map(|letter| (letter.to_string(), mark)));
             },
             |_| (),
         )?;

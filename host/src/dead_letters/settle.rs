@@ -90,7 +90,7 @@ pub(crate) fn settle(
         cluster.ensure_topics(&[topic]).map_err(refused)?;
         Some(cluster.only_committer(&marks).map_err(refused)?)
     };
-    let mut settling = Settling::begin(cluster, marks, subscriber, act, committer)?;
+    let mut settling = Settling::begin(cluster, marks, ranges, subscriber, act, committer)?;
     let mut tail = reading::within(cluster, ranges)?;
     let mut unmet: BTreeSet<&Position> = wanted.at.iter().collect();
     let mut left = wanted.limit.unwrap_or(usize::MAX);
@@ -103,8 +103,7 @@ pub(crate) fn settle(
         }
         for Event { position, .. } in &others {
             if unmet.remove(position) {
-                let why = "it is none of those that the other options choose".to_string();
-                settling.report.failed.push((position.to_string(), why));
+                settling.report.fail(position, "it is none of those that the other options choose");
             }
         }
         let (begun, before) = (Instant::now(), settling.report.count);
@@ -122,8 +121,7 @@ pub(crate) fn settle(
     }
     let Settling { mut report, committer, .. } = settling;
     if left > 0 {
-        let nothing = |position: &Position| (position.to_string(), "there is no such record there".into());
-        report.failed.extend(unmet.into_iter().map(nothing));
+        unmet.into_iter().for_each(|position| report.fail(position, "there is no such record there"));
     }
     report.dry_run = wanted.dry_run;
     if let Some(committer) = committer {

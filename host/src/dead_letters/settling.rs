@@ -2,7 +2,9 @@
 //! `<dead letters>.settled`, by the letter's position. So it is done once, however often it is stopped or begun; and since
 //! all of them share one transactional.id, a second one that begins ends the first.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -14,13 +16,13 @@ use super::Subscriber;
 use super::marks::{self, Mark, Marks, Settled};
 use super::settle::Act;
 use crate::event::headers::{REDRIVE_FOR, REDRIVE_OF, REDRIVES};
-use crate::event::{Event, Header, Record, header, now_ms};
+use crate::event::{Event, Header, Position, Record, TopicPartition, header, now_ms};
 use crate::log::kafka::{Cluster, Committer, Membership};
 use crate::log::{Commit, CommitError, Committer as _, LogError};
 use crate::shard::original;
 use crate::text::count;
 
-/// Letters that the report names.
+/// Letters that the report names, of those that were settled and of those that weren't.
 const SHOWN: usize = 100;
 /// Attempts at one transaction, and the wait between two.
 const ATTEMPTS: u32 = 10;
@@ -39,13 +41,31 @@ pub(crate) struct Report {
     pub(crate) already: u64,
     /// They were put back as often as they may be.
     pub(crate) too_often: u64,
-    /// What can't be put back, as `topic/partition/offset`, and why.
+    /// How many can't be put back.
+    pub(crate) failed_count: u64,
+    /// The first [`SHOWN`] of these, as `topic/partition/offset`, and why.
     pub(crate) failed: Vec<(String, String)>,
+}
+
+impl Report {
+    fn done<'a>(&mut self, letters: impl ExactSizeIterator<Item = &'a Event>) {
+        self.count += letters.len() as u64;
+        let shown = letters.map(|letter| letter.position.to_string());
+        self.letters.extend(shown.take(SHOWN.saturating_sub(self.letters.len())));
+    }
+
+    pub(super) fn fail(&mut self, position: &Position, why: impl fmt::Display) {
+        self.failed_count += 1;
+        if self.failed.len() < SHOWN {
+            self.failed.push((position.to_string(), why.to_string()));
+        }
+    }
 }
 
 pub(crate) struct Settling<'a> {
     cluster: &'a Cluster,
     marks: Arc<str>,
+    ranges: &'a BTreeMap<TopicPartition, Range<i64>>,
     subscriber: &'a Subscriber<'a>,
     act: &'a Act,
     /// None for a dry run.
@@ -56,17 +76,18 @@ pub(crate) struct Settling<'a> {
 }
 
 impl<'a> Settling<'a> {
-    /// A dry run is one without a committer. With one, that is made before the marks are read: whoever did the same before
+    /// Of the letters in `ranges`. A dry run is one without a committer. With one, that is made before the marks are read: whoever did the same before
     /// this can add no more.
     pub(crate) fn begin(
         cluster: &'a Cluster,
         marks: Arc<str>,
+        ranges: &'a BTreeMap<TopicPartition, Range<i64>>,
         subscriber: &'a Subscriber<'a>,
         act: &'a Act,
         committer: Option<Committer>,
     ) -> miette::Result<Self> {
         let (settled, report) = Default::default();
-        let mut settling = Self { cluster, marks, subscriber, act, committer, settled, report };
+        let mut settling = Self { cluster, marks, ranges, subscriber, act, committer, settled, report };
         settling.read_marks_again()?;
         Ok(settling)
     }
@@ -80,7 +101,7 @@ impl<'a> Settling<'a> {
     }
 
     fn read_marks_again(&mut self) -> miette::Result<()> {
-        self.settled = marks::read(self.cluster, std::slice::from_ref(&self.marks))?;
+        self.settled = marks::of(self.cluster, self.ranges)?;
         Ok(())
     }
 
@@ -98,7 +119,7 @@ impl<'a> Settling<'a> {
             match self.act.record(&letter, self.subscriber) {
                 Ok(record) => open.push((letter, record)),
                 Err(NotPutBack::TooOften) => self.report.too_often += 1,
-                Err(why) => self.report.failed.push((letter.position.to_string(), why.to_string())),
+                Err(why) => self.report.fail(&letter.position, why),
             }
         }
         let mut attempts = 0;
@@ -113,7 +134,7 @@ impl<'a> Settling<'a> {
                 Ok(()) => break,
                 Err(CommitError::Unpublishable { record, reason, .. }) if record < open.len() => {
                     let (letter, _) = open.remove(record);
-                    self.report.failed.push((letter.position.to_string(), reason));
+                    self.report.fail(&letter.position, reason);
                 }
                 Err(CommitError::Aborted(reason)) if attempts < ATTEMPTS => {
                     tracing::debug!("{reason}; trying again");
@@ -127,10 +148,11 @@ impl<'a> Settling<'a> {
                         thread::sleep(AGAIN);
                     }
                     // It may have been committed, and only its answer lost.
-                    let before = open.len();
                     self.read_marks_again()?;
-                    open.retain(|(letter, _)| !marks::is_settled(&self.settled, letter));
-                    self.report.count += (before - open.len()) as u64;
+                    let (done, rest): (Vec<_>, Vec<_>) =
+                        open.into_iter().partition(|(letter, _)| marks::is_settled(&self.settled, letter));
+                    self.report.done(done.iter().map(|(letter, _)| letter));
+                    open = rest;
                 }
                 Err(CommitError::Fenced(_)) => {
                     return Err(miette!(
@@ -143,9 +165,7 @@ impl<'a> Settling<'a> {
                 }
             }
         }
-        self.report.count += open.len() as u64;
-        let shown = open.iter().map(|(letter, _)| letter.position.to_string());
-        self.report.letters.extend(shown.take(SHOWN.saturating_sub(self.report.letters.len())));
+        self.report.done(open.iter().map(|(letter, _)| letter));
         self.settled.extend(open.iter().map(|(letter, _)| (letter.position.to_string(), None)));
         Ok(())
     }
@@ -195,7 +215,6 @@ impl Act {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Position;
     use crate::event::headers::SOURCE;
 
     fn letter(headers: &[(&'static str, &str)]) -> Event {

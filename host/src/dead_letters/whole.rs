@@ -1,5 +1,6 @@
 //! One dead letter, whole.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str;
 
@@ -41,7 +42,8 @@ impl Whole {
     /// The one that stands there.
     pub(crate) fn read(cluster: &Cluster, position: &Position) -> miette::Result<Self> {
         let letter = letter::at(cluster, position)?;
-        let marks = marks::of(cluster, std::slice::from_ref(&position.topic))?;
+        let alone = BTreeMap::from([(position.topic_partition(), position.offset..position.offset + 1)]);
+        let marks = marks::of(cluster, &alone)?;
         let mark = marks.get(&position.to_string()).filter(|_| marks::is_settled(&marks, &letter));
         Ok(Self { settled: mark.cloned().flatten(), ..Self::of(&letter) })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use rdkafka::mocking::MockCluster;
 use wasmill::config::plan::{Brokers, KafkaPlan, Secret};
 use wasmill::event::Record;
 use wasmill::log::kafka::{Cluster, ConnectError, Membership, Start};
@@ -24,6 +25,22 @@ fn topics_are_created_once_and_existing_ones_stay_as_they_are() {
     let other_plan = [topic(&t.input, 5)];
     assert_eq!(cluster.ensure_topics(&other_plan).expect("topics"), Vec::<Arc<str>>::new());
     assert_eq!(foreign::partitions(kafka::broker(), &t.input), 2);
+}
+
+#[test]
+fn a_topic_whose_leader_is_away_is_not_taken_for_absent() {
+    // A lone broker leads all there is: only a mock can take a leader away.
+    let brokers = MockCluster::new(1).expect("a mock");
+    brokers.create_topic("there", 1, 1).expect("a topic");
+    let t = Topics::named(Brokers::Addresses(brokers.bootstrap_servers()));
+    let (cluster, asked) = (t.cluster("one"), ["there".into(), "absent".into()]);
+    assert_eq!(cluster.existing(&asked).expect("topics"), ["there".into()]);
+    brokers.partition_leader("there", 0, None).expect("no leader");
+    let answer = cluster.existing(&asked);
+    assert!(
+        matches!(&answer, Err(ConnectError::Unavailable(reason)) if reason.contains("there")),
+        "{answer:?}"
+    );
 }
 
 #[tokio::test]

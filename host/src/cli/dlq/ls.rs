@@ -29,23 +29,23 @@ pub(super) struct Args {
     /// Only those of this handler or sink.
     handler: Option<String>,
 
-    /// Only those that failed so.
+    /// Only those that failed for this cause.
     #[arg(long, value_name = "KIND", value_parser = CAUSES)]
     cause: Option<String>,
 
-    /// Only those since then: `30m`, `'2 days'` (so long ago) or `2026-11-25T08:00:00Z`.
+    /// Only those since this time: `2026-11-25T08:00:00Z`, or `30m` or `'2 days'` ago.
     #[arg(long, value_parser = span::time, value_name = "TIME")]
     since: Option<Point>,
 
-    /// Lists each of them, too: the newest 1,000, in the order of their topics.
+    /// Lists each of them, too: the newest 1,000, the oldest of them first.
     #[arg(long)]
     each: bool,
 
-    /// Those too that were put back or discarded.
+    /// Also those that were put back or discarded.
     #[arg(long)]
     all: bool,
 
-    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    /// The address of the host that runs the embedded broker; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 
@@ -58,9 +58,9 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let subscribers = subscribers(plan, args.handler.as_deref())?;
     let topics: Vec<Arc<str>> = subscribers.iter().map(|of| of.dead_letter.clone()).collect();
     let cluster = broker::connect(args.url.as_deref(), plan)?;
-    let gone = if args.all { Marks::new() } else { marks::of(&cluster, &topics)? };
     let since = args.since.as_ref().unwrap_or(&Point::Beginning);
     let span = Span::resolve(&cluster, &topics, since, &Point::End)?;
+    let gone = if args.all { Marks::new() } else { marks::of(&cluster, &span.ranges)? };
     let mut tail = broker::within(&cluster, &span.ranges)?;
     let spinner = ProgressBar::new_spinner().with_message("reading");
     let wanted = Listing {

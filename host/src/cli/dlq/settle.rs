@@ -33,16 +33,16 @@ pub(super) struct RedriveArgs {
     #[command(flatten)]
     which: Which,
 
-    /// Events a second, at most.
+    /// At most this many events a second.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     rate: Option<u32>,
 
-    /// An event that was put back so often already stays where it is.
+    /// An event that was put back this many times already stays where it is.
     #[arg(long, default_value_t = MAX_REDRIVES, value_parser = clap::value_parser!(u32).range(1..), value_name = "N")]
     max_redrives: u32,
 }
 
-/// Lets go of dead letters: they are not listed and not put back any more, which can't be taken back. The records stay.
+/// Discards dead letters for good: they are not listed and not put back any more. The records stay in the topic.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -52,7 +52,7 @@ pub(super) struct DiscardArgs {
     #[command(flatten)]
     which: Which,
 
-    /// Why: it is kept beside the letter's position.
+    /// Why; it is kept with the letter's position.
     #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     reason: String,
 }
@@ -60,14 +60,14 @@ pub(super) struct DiscardArgs {
 /// Which dead letters.
 #[derive(Debug, clap::Args)]
 struct Which {
-    /// The handler or sink whose they are.
+    /// The handler or sink that they belong to.
     handler: String,
 
-    /// Only those that failed so.
+    /// Only those that failed for this cause.
     #[arg(long, value_name = "KIND", value_parser = CAUSES)]
     cause: Option<String>,
 
-    /// Only those since then: `30m`, `'2 days'` (so long ago) or `2026-11-25T08:00:00Z`.
+    /// Only those since this time: `2026-11-25T08:00:00Z`, or `30m` or `'2 days'` ago.
     #[arg(long, value_parser = span::time, value_name = "TIME")]
     since: Option<Point>,
 
@@ -75,11 +75,11 @@ struct Which {
     #[arg(long)]
     key: Option<String>,
 
-    /// Only the one that stands there; can be given several times.
+    /// Only the one at this position; can be given several times.
     #[arg(long, value_name = "TOPIC/PARTITION/OFFSET")]
     at: Vec<Position>,
 
-    /// So many, at most.
+    /// At most this many.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
 
@@ -87,7 +87,7 @@ struct Which {
     #[arg(long)]
     dry_run: bool,
 
-    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    /// The address of the host that runs the embedded broker; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 
@@ -142,7 +142,8 @@ struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { dry_run, count: number, letters, already, too_often, failed } = self.report;
+        let Report { dry_run, count: number, letters, already, too_often, failed_count, failed } =
+            self.report;
         let done = match (self.act, dry_run) {
             (Act::Redrive { .. }, false) => "put back",
             (Act::Redrive { .. }, true) => "would be put back",
@@ -172,6 +173,9 @@ impl fmt::Display for Shown<'_> {
         }
         for (position, why) in failed {
             write!(f, "\n{position} stays: {}", one_line(why))?;
+        }
+        if *failed_count > failed.len() as u64 {
+            write!(f, "\nand {} more stay", failed_count - failed.len() as u64)?;
         }
         Ok(())
     }

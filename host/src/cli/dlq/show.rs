@@ -16,11 +16,11 @@ Examples:
   wasmill dlq show mail.dlq/0/3
   wasmill dlq show mail.dlq/0/3 --json | jq .payload")]
 pub(super) struct Args {
-    /// Where it stands, as `wasmill dlq ls` and `wasmill trace` tell it: TOPIC/PARTITION/OFFSET.
+    /// Its position, as `wasmill dlq ls` and `wasmill trace` print it.
     #[arg(value_name = "TOPIC/PARTITION/OFFSET")]
     position: Position,
 
-    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    /// The address of the host that runs the embedded broker; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

@@ -46,8 +46,14 @@ pub(super) fn existing(base: &Base, topics: &[Arc<str>]) -> Result<Vec<Arc<str>>
     let metadata = metadata(&asker)?;
     let mut there = Vec::new();
     for topic in topics {
-        if partitions(&metadata, topic)?.is_some() {
-            there.push(topic.clone());
+        match standing(&metadata, topic)? {
+            Standing::Absent => {}
+            // It may hold what the caller must know of: it isn't taken for absent.
+            Standing::Leaderless => {
+                let reason = format!("topic {topic} has partitions without a leader");
+                return Err(ConnectError::Unavailable(reason));
+            }
+            Standing::Led(_) => there.push(topic.clone()),
         }
     }
     Ok(there)
@@ -60,9 +66,10 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
     let metadata = metadata(&asker)?;
     let mut missing = Vec::new();
     for topic in topics {
-        match partitions(&metadata, &topic.name)? {
-            None => missing.push(topic),
-            Some(there) if there != topic.partitions => {
+        match standing(&metadata, &topic.name)? {
+            // Another host may just be creating it.
+            Standing::Absent | Standing::Leaderless => missing.push(topic),
+            Standing::Led(there) if there != topic.partitions => {
                 warn!(
                     topic = &*topic.name,
                     there,
@@ -70,7 +77,7 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
                     "the topic exists with another number of partitions; it stays as it is"
                 );
             }
-            Some(_) => {}
+            Standing::Led(_) => {}
         }
     }
     if missing.is_empty() {
@@ -120,8 +127,9 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
         let metadata = self::metadata(&asker)?;
         let mut hidden = None;
         for topic in &missing {
-            if partitions(&metadata, &topic.name)?.is_none() {
-                hidden = Some(&topic.name);
+            match standing(&metadata, &topic.name)? {
+                Standing::Absent | Standing::Leaderless => hidden = Some(&topic.name),
+                Standing::Led(_) => {}
             }
         }
         let Some(topic) = hidden else { return Ok(created) };
@@ -143,15 +151,24 @@ fn metadata(asker: &BaseConsumer<Plain>) -> Result<Metadata, ConnectError> {
     })
 }
 
-/// The number of partitions, once all of them have a leader; `None` while the topic doesn't exist.
-fn partitions(metadata: &Metadata, topic: &str) -> Result<Option<i32>, ConnectError> {
+/// How a topic stands.
+enum Standing {
+    Absent,
+    /// It is new, or brokers are away.
+    Leaderless,
+    /// So many partitions, each with a leader.
+    Led(i32),
+}
+
+fn standing(metadata: &Metadata, topic: &str) -> Result<Standing, ConnectError> {
     let unavailable = |e: String| ConnectError::Unavailable(format!("metadata of topic {topic}: {e}"));
-    let Some(topic_metadata) = metadata.topics().iter().find(|t| t.name() == topic) else { return Ok(None) };
+    let Some(topic_metadata) = metadata.topics().iter().find(|t| t.name() == topic) else {
+        return Ok(Standing::Absent);
+    };
     match topic_metadata.error().map(Code::from) {
         None => {}
-        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic | Code::LeaderNotAvailable) => {
-            return Ok(None);
-        }
+        Some(Code::UnknownTopicOrPartition | Code::UnknownTopic) => return Ok(Standing::Absent),
+        Some(Code::LeaderNotAvailable) => return Ok(Standing::Leaderless),
         Some(code @ (Code::TopicAuthorizationFailed | Code::InvalidTopic)) => {
             return Err(ConnectError::Fatal(format!("topic {topic}: {code}; {}", remedy(code))));
         }
@@ -159,7 +176,11 @@ fn partitions(metadata: &Metadata, topic: &str) -> Result<Option<i32>, ConnectEr
     }
     let led = topic_metadata.partitions().iter().filter(|p| p.leader() >= 0).count();
     let all = topic_metadata.partitions().len();
-    Ok((led == all && all > 0).then_some(i32::try_from(all).unwrap_or(i32::MAX)))
+    Ok(if led == all && all > 0 {
+        Standing::Led(i32::try_from(all).unwrap_or(i32::MAX))
+    } else {
+        Standing::Leaderless
+    })
 }
 
 fn remedy(code: Code) -> &'static str {

@@ -17,7 +17,7 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
     let query = |name, schema: Value, description| json!({ "name": name, "in": "query", "schema": schema, "description": description });
     list["parameters"] = json!([
         query("handler", json!({ "type": "string" }), "Only those of this handler or sink."),
-        query("cause", json!({ "enum": CAUSES }), "Only those that failed so."),
+        query("cause", json!({ "enum": CAUSES }), "Only those with this cause."),
     ]);
     paths.insert("/admin/dead-letters".into(), json!({ "get": list }));
 
@@ -36,12 +36,12 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
     );
 
     let which = json!({
-        "handler": { "type": "string", "description": "The handler or sink whose they are." },
-        "cause": { "enum": CAUSES, "description": "Only those that failed so." },
+        "handler": { "type": "string", "description": "The handler or sink that they belong to." },
+        "cause": { "enum": CAUSES, "description": "Only those with this cause." },
         "key": { "type": "string", "description": "Only those of this key." },
         "at": { "type": "array", "items": { "type": "string" },
                 "description": "Only those that stand there, as `topic/partition/offset`." },
-        "limit": { "type": "integer", "minimum": 0, "description": "So many, at most." },
+        "limit": { "type": "integer", "minimum": 0, "description": "At most this many." },
         "dry_run": { "type": "boolean", "description": "Changes nothing, and says what would be done." },
     });
     let body = |name: &str, schema: Value, required: Value| {
@@ -102,14 +102,15 @@ fn shapes(schemas: &mut Map<String, Value>) {
         "wasmill.Settled".into(),
         json!({
             "type": "object",
-            "required": ["dry_run", "count", "letters", "already", "too_often", "failed"],
+            "required": ["dry_run", "count", "letters", "already", "too_often", "failed_count", "failed"],
             "properties": {
                 "dry_run": { "type": "boolean", "description": "Nothing was done: this is what would be." },
                 "count": count,
                 "letters": positions,
                 "already": { "type": "integer", "description": "They had been settled before." },
                 "too_often": { "type": "integer", "description": "They were put back as often as they may be." },
-                "failed": { "type": "array", "description": "What stays, and why.",
+                "failed_count": { "type": "integer", "description": "What stays." },
+                "failed": { "type": "array", "description": "The first 100 of these, and why.",
                             "items": { "type": "array", "items": text, "minItems": 2, "maxItems": 2 } },
             },
         }),
