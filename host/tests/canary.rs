@@ -92,7 +92,11 @@ fn no_secret_is_ever_said_or_kept() {
     pipeline.put("fate.wasm", &fs::read(built_guest("fate")).unwrap());
     pipeline.put("key-password", canary.of("key").as_bytes());
     let url = smtp_url(canary.of("smtp"));
+    let otlp = format!("authorization=Bearer%20{}", encoded(canary.of("collector")));
     let env = [
+        // Nobody listens there: what fails says the most.
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", &otlp),
         ("KAFKA_PASSWORD", canary.of("kafka")),
         ("SMTP_URL", &url),
         ("API_KEY", canary.of("handler")),
@@ -158,7 +162,8 @@ fn no_secret_is_ever_said_or_kept() {
     said.all_pages(&host, Some(token), &wrong);
     verbs(&mut said, &CHECKS);
     let mut env = env;
-    env[0].1 = canary.of("wrong.kafka");
+    let password = env.iter_mut().find(|(name, _)| *name == "KAFKA_PASSWORD").unwrap();
+    password.1 = canary.of("wrong.kafka");
     let locked_out = Host::start(&pipeline, &sasl, "two", &env);
     wait_for("the broker's refusal", || locked_out.log().to_lowercase().contains("authentication failed"));
     said.answer("/status", http::get(&locked_out.url("/status")).expect("an answer"));
@@ -173,6 +178,7 @@ fn no_secret_is_ever_said_or_kept() {
         }
     }
     assert!(said.texts.contains_key("fate.dlq"), "{:?}", said.texts.keys());
+    assert!(host.log().contains("of traces dropped"), "there is no collector");
     host.stop("TERM");
     // The one came to its commits, the other not so far.
     for (name, most) in [("one.log", " TRACE committed"), ("two.log", "sasl.password")] {
@@ -208,7 +214,7 @@ struct Canaries(BTreeMap<&'static str, String>);
 
 impl Canaries {
     fn new() -> Self {
-        let names = ["kafka", "key", "smtp", "handler", "literal", "admin.token"];
+        let names = ["kafka", "key", "smtp", "handler", "literal", "admin.token", "collector"];
         let wrong = ["wrong.kafka", "wrong.smtp", "wrong.token"];
         // With characters that URLs and shells would rather have encoded.
         let canary = |name| (name, format!("c4n4ry/{name}+{}", uuid::Uuid::now_v7().simple()));

@@ -4,9 +4,11 @@
 mod common;
 
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Instant;
 
-use common::host::{Host, Pipeline, subscriber};
+use common::host::{Host, Pipeline, subscriber, wasmill};
 use common::kafka::Broker;
 use common::orders::publish;
 use common::{built_guest, http, wait_for};
@@ -150,4 +152,19 @@ fn who_prints_without_end_fills_no_log_and_what_is_left_out_is_counted() {
     // All that it printed; an event that was handled once more, which Kafka may demand, was printed once more.
     let all = of_printed as u64 + left_out;
     assert!(all >= FLOODS as u64 * 1000 && all.is_multiple_of(1000), "{of_printed} and {left_out}");
+}
+
+#[test]
+fn a_log_that_goes_to_no_terminal_is_json() {
+    let pipeline = Pipeline::written("name = \"logs\"\nkafka = { brokers = \"embedded\" }\n");
+    let mut run = wasmill();
+    run.arg("run").current_dir(pipeline.path()).env("WASMILL_STATE", pipeline.path().join("state"));
+    let run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut host = run.spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(host.stderr.take().unwrap()).read_line(&mut line).unwrap();
+    host.kill().unwrap();
+    host.wait().unwrap();
+    let line: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(line["level"].is_string() && line["message"].is_string(), "{line}");
 }

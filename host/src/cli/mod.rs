@@ -32,7 +32,7 @@ mod trace;
 mod versions;
 
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -48,16 +48,10 @@ struct Cli {
     #[command(flatten)]
     pipeline: Pipeline,
 
-    /// How log lines look; WASMILL_LOG=debug shows more of them.
-    #[arg(
-        long,
-        value_enum,
-        default_value_t,
-        global = true,
-        env = "WASMILL_LOG_FORMAT",
-        help_heading = pipeline::OF_ALL
-    )]
-    log_format: LogFormat,
+    /// How log lines look; WASMILL_LOG=debug shows more of them. By default those of `run` are text on a terminal and JSON
+    /// elsewhere, and those of the other verbs are text.
+    #[arg(long, value_enum, global = true, env = "WASMILL_LOG_FORMAT", help_heading = pipeline::OF_ALL)]
+    log_format: Option<LogFormat>,
 
     #[command(subcommand)]
     verb: Verb,
@@ -107,6 +101,10 @@ pub fn main() -> ExitCode {
         Verb::Replay(_) => "error",
         _ => "warn",
     };
+    let log_format = log_format.unwrap_or(match verb {
+        Verb::Run(_) if !io::stderr().is_terminal() => LogFormat::Json,
+        _ => LogFormat::Text,
+    });
     let logs = telemetry::init(log_format, level);
     // Names and paths stay whole, to be copied and searched for. It fails only if it was set before.
     let _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().wrap_lines(false).build())));

@@ -12,6 +12,7 @@ use super::{bindings, fault, store, wit};
 use crate::config::plan::HandlerPlan;
 use crate::event::headers::{RESERVED_PREFIX, TRACEPARENT};
 use crate::event::{Event, Failure, FailureKind, Handler, Header, LONG_BATCH, Outcome, Output, destination};
+use crate::telemetry::trace_context;
 
 /// How many failed groups of one batch are halved; after that its events run alone. One guilty event in a
 /// batch of 1000 takes ten, so this changes nothing for a few of them. Where most events are guilty, it
@@ -264,11 +265,11 @@ fn beyond_use(answer: &Result<Vec<wit::Output>, wit::Failure>) -> bool {
     }
 }
 
-/// The trace that a call's lines belong to, if it is one alone (W3C Trace Context: `version-trace-parent-flags`).
+/// The trace that a call's lines belong to, if it is one alone.
 fn trace_id<'a>(batch: &[wit::Event<'a>]) -> Option<&'a str> {
     let of = |event: &wit::Event<'a>| {
         let header = event.headers.iter().rfind(|header| header.name == TRACEPARENT)?;
-        std::str::from_utf8(header.value).ok()?.split('-').nth(1)
+        trace_context::trace_id(header.value)
     };
     let first = of(batch.first()?)?;
     batch.iter().all(|event| of(event) == Some(first)).then_some(first)

@@ -11,7 +11,7 @@ use rand::Rng;
 
 use super::dead_letter::{Attempts, dead_letter};
 use super::retry;
-use super::tally::Tally;
+use super::tally::{FailedEvent, Tally};
 use super::window::{Settled, Slot, State, Waiting, Window};
 use crate::config::plan::{HandlerPlan, RetryPlan, SinkPlan};
 use crate::event::headers::{DIGEST, HANDLER, INGRESS_TIME, SOURCE, TRACEPARENT};
@@ -19,6 +19,7 @@ use crate::event::{
     Event, Failure, FailureKind, Fate, Header, Now, Outcome, Output, Position, Record, destination, header,
 };
 use crate::log::Commit;
+use crate::telemetry::trace_context;
 
 /// Bytes of a position's text, as a rule, and how many of them are made room for at a time.
 const SOURCE_TEXT: usize = 64;
@@ -131,7 +132,9 @@ pub(super) fn decide(
                     State::Fresh => unreachable!("a failed event waits or is settled"),
                 };
                 fates.push((event.position.clone(), fate));
-                tally.failure = Some((event.position.clone(), failure));
+                let trace = header(&event.headers, TRACEPARENT).and_then(trace_context::trace_id);
+                let (position, trace) = (event.position.clone(), trace.map(str::to_string));
+                tally.failed = Some(FailedEvent { position, trace, failure });
                 state
             }
         };

@@ -30,7 +30,7 @@ pub use beyond::{Beyond, BeyondError};
 pub use dead_letter::original;
 pub use decide::{Identity, Stamp, records};
 pub use reached::Reached;
-pub use tally::{Figures, Tally};
+pub use tally::{FailedEvent, Figures, Tally};
 pub use window::Parked;
 
 use crate::event::headers::REDRIVE_FOR;

@@ -21,9 +21,17 @@ pub struct Tally {
     /// Of each partition that a version had run nothing of before: its digest, and the first event that it ran. An earlier
     /// one may wait for its next try, which is that version's as well.
     pub begun: Vec<(Arc<str>, Position)>,
-    /// The last failure, and its event.
-    pub failure: Option<(Position, Failure)>,
+    /// The last one.
+    pub failed: Option<FailedEvent>,
     pub figures: Box<Figures>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedEvent {
+    pub position: Position,
+    /// The id of its trace, if it has one.
+    pub trace: Option<String>,
+    pub failure: Failure,
 }
 
 /// How large things were, and how long they took.
@@ -44,14 +52,14 @@ pub struct Figures {
 impl Tally {
     /// What came after it.
     pub(super) fn add(&mut self, later: Self) {
-        let Self { events, retries, outputs, dead_letters, commits, begun, failure, figures } = later;
+        let Self { events, retries, outputs, dead_letters, commits, begun, failed, figures } = later;
         self.events += events;
         self.retries += retries;
         self.outputs += outputs;
         self.dead_letters += dead_letters;
         self.commits += commits;
         self.begun.extend(begun);
-        self.failure = failure.or(self.failure.take());
+        self.failed = failed.or(self.failed.take());
         self.figures.add(&figures);
     }
 }

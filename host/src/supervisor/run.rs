@@ -9,7 +9,7 @@ use tracing::{debug, info, trace, warn};
 use super::signal::Signal;
 use crate::event::{Failure, Handler, Now, Position, TopicPartition, now_ms};
 use crate::log::{Commits, Source};
-use crate::shard::{Fatal, Identity, Shard, Tally, Turn};
+use crate::shard::{FailedEvent, Fatal, Identity, Shard, Tally, Turn};
 use crate::status::{Parked, ParkedKey, ShardState, Status, SubscriberStatus};
 use crate::text::{cut, one_line, short};
 
@@ -97,11 +97,12 @@ where
                 if tally.events > 0 && last_refusal.take().is_some() {
                     info!(handler = %name, shard = number, "goes on");
                 }
-                if let Some((position, Failure { kind, message, .. })) = &tally.failure {
+                if let Some(FailedEvent { position, trace, failure }) = &tally.failed {
+                    let Failure { kind, message, .. } = failure;
                     let (retries, dead_letters) = (tally.retries, tally.dead_letters);
                     // What a handler says stays within its line.
                     let message = cut(&one_line(message), MESSAGE_TEXT);
-                    warn!(handler = %name, retries, dead_letters, "{position}: {kind}: {message}");
+                    warn!(handler = %name, trace, retries, dead_letters, "{position}: {kind}: {message}");
                 }
                 status.update(name, |s| count(s, tally));
                 if committed || started.elapsed() > PROOF {
@@ -211,7 +212,7 @@ fn count(status: &mut SubscriberStatus, tally: Tally) {
     status.retries += tally.retries;
     status.commits += tally.commits;
     status.figures.add(&tally.figures);
-    if let Some((position, failure)) = tally.failure {
+    if let Some(FailedEvent { position, failure, .. }) = tally.failed {
         status.last_failure = Some(format!("{position}: {}", failure.kind));
     }
 }

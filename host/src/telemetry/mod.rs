@@ -20,9 +20,8 @@ pub use handlers::{HandlerLogs, Line};
 
 use layers::{Kept, Shown};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    #[default]
     Text,
     Json,
 }

@@ -28,6 +28,12 @@ pub(crate) fn is_valid(traceparent: &str) -> bool {
     parse(traceparent).is_some()
 }
 
+/// The id of the trace that it names, if it is valid.
+pub(crate) fn trace_id(traceparent: &[u8]) -> Option<&str> {
+    let traceparent = str::from_utf8(traceparent).ok().filter(|text| is_valid(text))?;
+    traceparent.get(3..35)
+}
+
 pub(super) fn text(context: &SpanContext) -> String {
     format!("00-{}-{}-{:02x}", context.trace_id(), context.span_id(), context.trace_flags())
 }
@@ -55,6 +61,7 @@ mod tests {
         let context = parse(good).unwrap();
         assert!(context.is_sampled() && context.is_remote());
         assert_eq!(text(&context), good);
+        assert_eq!(trace_id(good.as_bytes()), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
         assert!(!parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02").unwrap().is_sampled());
         assert!(is_valid(&format!("cc{}-what-the-future-holds", &good[2..])));
         for bad in [
@@ -69,6 +76,7 @@ mod tests {
             "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-01",
         ] {
             assert!(!is_valid(bad), "{bad}");
+            assert_eq!(trace_id(bad.as_bytes()), None, "{bad}");
         }
     }
 }

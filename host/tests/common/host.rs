@@ -86,6 +86,7 @@ impl Host {
             .current_dir(pipeline.path())
             .env("WASMILL_LISTEN", &address)
             .env("WASMILL_STATE", pipeline.path().join("state"))
+            .env("WASMILL_LOG_FORMAT", "text")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

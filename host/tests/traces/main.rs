@@ -12,13 +12,13 @@ use std::time::Duration;
 use collector::{Collector, attributes};
 use common::host::{Host, Pipeline};
 use common::kafka::{Broker, free_port};
-use common::orders::{order, read, text};
+use common::orders::{order, publish, read, text};
 use common::smtp::SmtpServer;
 use common::{http, wait_for};
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use wasmill::event::headers::TRACEPARENT;
 
 const CLIENT: &str = "00f067aa0ba902b7";
@@ -94,6 +94,7 @@ fn an_order_is_one_trace_from_its_request_to_its_mail() {
         ("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test"),
         ("OTEL_BSP_SCHEDULE_DELAY", "100"),
         ("WASMILL_LOG", "debug"),
+        ("WASMILL_LOG_FORMAT", "json"),
     ];
     let mut host = Host::start(&pipeline, &kafka.address, "one", &env);
     host.ready();
@@ -240,6 +241,7 @@ fn failures_are_seen(host: &Host, collector: &Collector, brokers: &str) {
     wait_for("a dead letter", || !read(brokers, "transaction-processor.dlq").is_empty());
     let letter = &read(brokers, "transaction-processor.dlq")[0];
     assert_eq!(text(letter, TRACEPARENT), context(one(&spans, "process orders")));
+    assert_eq!(failures_in_the_log(host, refused), ["transaction-processor"]);
 
     let put_off = "1af7651916cd43dd8448eb211c80319c";
     place(host, &with("tok_always_unavailable", "b@example.com"), &format!("00-{put_off}-{CLIENT}-01"));
@@ -255,11 +257,46 @@ fn failures_are_seen(host: &Host, collector: &Collector, brokers: &str) {
         assert_eq!(error(one).as_deref(), Some("retry"));
     }
 
+    tries_of_what_brings_no_trace_are_one(collector, brokers, put_off);
+
     let unwanted = "2af7651916cd43dd8448eb211c80319c";
     place(host, &with("tok_visa", "reply-550@example.com"), &format!("00-{unwanted}-{CLIENT}-01"));
     let spans = until_ended(collector, unwanted, "process emails");
     assert_eq!(error(one(&spans, "smtp send")).as_deref(), Some("refused"));
     assert_eq!(error(one(&spans, "process emails")).as_deref(), Some("reject"));
+    assert_eq!(failures_in_the_log(host, unwanted), ["mail"]);
+}
+
+/// Whose lines tell of a failure within the trace.
+fn failures_in_the_log(host: &Host, trace: &str) -> Vec<String> {
+    let log = host.log();
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let of_trace = lines.filter(|line| line["trace"] == trace && line["dead_letters"] == 1);
+    of_trace.map(|line| line["handler"].as_str().unwrap_or_default().to_string()).collect()
+}
+
+/// The payload that was put off, from a producer that knows nothing of traces.
+fn tries_of_what_brings_no_trace_are_one(collector: &Collector, brokers: &str, put_off: &str) {
+    let details = read(brokers, "order_details");
+    let known = details.iter().find(|event| text(event, TRACEPARENT).contains(put_off)).unwrap();
+    let payload = String::from_utf8(known.payload.clone().unwrap().to_vec()).unwrap();
+    publish(brokers, "order_details", [("alone".to_string(), payload)]);
+    let mut begun = String::new();
+    wait_for("its dead letter", || {
+        let letters = read(brokers, "transaction-processor.dlq");
+        let letter = letters.iter().find(|letter| letter.key.as_deref() == Some(b"alone"));
+        begun = letter.map(|letter| text(letter, TRACEPARENT).to_string()).unwrap_or_default();
+        letter.is_some()
+    });
+    let mut tries = Vec::new();
+    wait_for("five tries", || {
+        tries = of_trace(collector, &begun[3..35]);
+        tries.len() == 5
+    });
+    assert_eq!((context(&tries[0]), hex(&tries[0].parent_span_id)), (begun, String::new()));
+    for again in &tries[1..] {
+        assert_eq!(again.parent_span_id, tries[0].span_id);
+    }
 }
 
 fn what_is_not_sampled_is_not_exported(

@@ -56,7 +56,7 @@ pub(super) fn read(env: &impl Fn(&str) -> Option<String>) -> Result<Option<Setti
         return Err(format!("{name} is no URL of http or https"));
     }
     if !endpoint.username().is_empty() || endpoint.password().is_some() {
-        return Err(format!("{name} has credentials: those belong into OTEL_EXPORTER_OTLP_HEADERS"));
+        return Err(format!("{name} has credentials: those belong in OTEL_EXPORTER_OTLP_HEADERS"));
     }
     if name == "OTEL_EXPORTER_OTLP_ENDPOINT" {
         let path = format!("{}/v1/traces", endpoint.path().trim_end_matches('/'));
