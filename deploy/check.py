@@ -96,9 +96,12 @@ def check_scaling(where, scaled, stateful_set, pipeline):
     }
     triggers = {(t["metadata"]["consumerGroup"], t["metadata"]["topic"]) for t in scaled["triggers"]}
     expect(triggers == read, f"{where}: the triggers and pipeline.toml differ in {sorted(triggers ^ read)}")
+    # A host takes part in each group with as many threads as the subscriber has shards.
     partitions = pipeline["kafka"]["partitions"]
+    shards = min(subscriber.get("shards", 1) for subscriber in subscribers.values())
+    useful = -(-partitions // shards)
     most = scaled.get("maxReplicaCount", 100)
-    expect(most <= partitions, f"{where}: {most} hosts for {partitions} partitions")
+    expect(most <= useful, f"{where}: {most} hosts, of which {partitions} partitions and {shards} shards keep {useful} busy")
 
 
 def main():

@@ -72,6 +72,7 @@ impl Shard {
             state: self.state.clone(),
             digest: self.digest.clone(),
             parked_keys: self.parked.count,
+            partitions: self.reached.keys().map(TopicPartition::to_string).collect(),
             full_partitions: self.parked.full.clone(),
             peak_memory_bytes: self.peak_memory,
         }

@@ -38,7 +38,7 @@ pub(super) struct Args {
     #[arg(long)]
     diff: bool,
 
-    /// Where the host listens; by default where the pipeline says.
+    /// The address of the running host; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url, requires = "diff")]
     url: Option<String>,
 

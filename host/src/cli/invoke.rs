@@ -23,7 +23,7 @@ use crate::text::count;
 
 /// Runs one handler over events, without Kafka.
 ///
-/// Prints what the handler would publish, each event's failure, and what the calls took. Nothing is
+/// Prints what the handler would publish, each event's failure, and how long the calls took. Nothing is
 /// published and nothing is retried. Exits with 1 if any event failed, or the input can't be read to its end.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -47,24 +47,24 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Json)]
     format: Format,
 
-    /// The key of every event that brings none.
+    /// The key of every event that has none.
     #[arg(long)]
     key: Option<String>,
 
-    /// Events of one call, at most; the handler's `limits.batch` by default.
+    /// At most this many events in one call; the handler's `limits.batch` by default.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     batch: Option<u32>,
 
-    /// The event of a dead letter, by the version that failed if that is kept: as it failed, so it runs again. The handler
-    /// is the letter's, unless another is named.
+    /// Runs the event of this dead letter again, by the handler that failed unless another one is named, and in the version
+    /// that failed if the host has kept it.
     #[arg(long, value_name = "TOPIC/PARTITION/OFFSET", conflicts_with_all = ["file", "format", "key", "batch"])]
     from_dead_letter: Option<Position>,
 
-    /// Runs this component instead, as the handler: to see whether a mended one deals with the event.
+    /// Runs this component as the handler: to see whether a mended one deals with the event.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
 
-    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    /// The address of the host that runs the embedded broker; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url, conflicts_with_all = ["file", "format", "key", "batch"])]
     url: Option<String>,
 

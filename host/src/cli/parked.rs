@@ -18,7 +18,7 @@ use crate::text::{count, cut, one_line};
 
 /// Lists the keys that wait in the running host because an event of theirs is to be tried again.
 ///
-/// The later events of such a key wait behind it, those of all other keys go on. Shows how long ago the event failed
+/// The later events of such a key wait behind it; those of all other keys go on. Shows how long ago the event failed
 /// for the first time, which try is next and when, and how many wait.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -28,10 +28,10 @@ Examples:
 
 A host on another machine answers only with its token: WASMILL_ADMIN_TOKEN, as it was started with.")]
 pub(super) struct Args {
-    /// A handler or a sink, as pipeline.toml names it; all of them without it.
+    /// A handler or a sink, as pipeline.toml names it; by default all of them.
     subscriber: Option<String>,
 
-    /// Where the host listens; by default where the pipeline says.
+    /// The address of the running host; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

@@ -20,7 +20,7 @@ pub(super) struct Pipeline {
     #[arg(long, global = true, default_value = "pipeline.toml", env = "WASMILL_CONFIG", value_name = "FILE")]
     config: PathBuf,
 
-    /// Kafka's bootstrap list (host:port,…) or `embedded`, over what the file says; the last one counts.
+    /// Kafka's bootstrap list (host:port,…) or `embedded`, instead of what the file says; the last one counts.
     #[arg(
         long,
         global = true,
@@ -30,7 +30,7 @@ pub(super) struct Pipeline {
     )]
     brokers: Option<String>,
 
-    /// This process's name among those that share the pipeline, over what the file says; unique and stable.
+    /// This process's name among those that share the pipeline, instead of what the file says; unique and stable.
     #[arg(long, global = true, env = "WASMILL_INSTANCE", value_name = "NAME")]
     instance: Option<String>,
 }

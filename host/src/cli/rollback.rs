@@ -28,11 +28,11 @@ pub(super) struct Args {
     /// The handler, as pipeline.toml names it.
     handler: String,
 
-    /// How the version's digest begins; by default the version before the one that runs.
+    /// The version, by the first digits of its digest; by default the one before the one that runs.
     #[arg(value_parser = digest)]
     digest: Option<String>,
 
-    /// Where the host listens; by default where the pipeline says.
+    /// The address of the running host; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

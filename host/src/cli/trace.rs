@@ -33,7 +33,7 @@ pub(super) struct Args {
     /// The records' key, as text.
     key: String,
 
-    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    /// The address of the host that runs the embedded broker; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

@@ -31,7 +31,7 @@ pub(super) struct Args {
     /// The handler, as pipeline.toml names it.
     handler: String,
 
-    /// Where the host listens; by default where the pipeline says.
+    /// The address of the running host; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

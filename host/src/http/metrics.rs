@@ -1,7 +1,7 @@
 //! `/metrics`: the figures of [`Status`], as Prometheus reads them (text format 0.0.4).
 //!
 //! There is one source of figures: each scrape encodes one report, and nothing is counted a second time. And there is one
-//! table of what is told, [`families`]: docs/reference/metrics.md is made of it. Labels are bounded by pipeline.toml.
+//! table of what is told, [`families`]: docs/reference/metrics.md is made of it, and says what bounds the labels.
 
 mod families;
 

@@ -164,7 +164,8 @@ pub enum CommitError {
 
 /// Publishing single records from async code, outside any transaction: what the HTTP ingress needs.
 pub trait Publish: Send + Sync + 'static {
-    /// Answers when the broker has acknowledged the record, or after about `timeout`.
+    /// Answers when the broker has acknowledged the record. Otherwise after `timeout`, or later: not before it is sure that
+    /// the record isn't tried any more.
     fn publish(&self, record: Record, timeout: Duration) -> Publishing<'_>;
 }
 

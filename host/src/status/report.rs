@@ -72,10 +72,14 @@ pub struct SubscriberStatus {
     /// Of what is to run: a component's sha-256, in hex. Each shard says whether it does already.
     pub digest: String,
     pub version: VersionStatus,
+    /// Since the process started, as all that follows: events that ran, each try counted.
     pub events: u64,
+    /// Records published, dead letters not counted.
     pub outputs: u64,
     pub dead_letters: u64,
+    /// How often an event was put off for another try.
     pub retries: u64,
+    /// Transactions.
     pub commits: u64,
     /// Turns of its shards that the log refused: aborted transactions, a broker that is away.
     pub refusals: u64,
@@ -146,7 +150,7 @@ pub struct VersionStatus {
     pub previous: Option<String>,
     /// Since the process started.
     pub swaps: u64,
-    /// Reading its code from the cache counts.
+    /// Milliseconds until its code was there, compiled or read from the cache.
     pub compile_ms: Option<f64>,
     /// Milliseconds since the epoch.
     pub swapped_at_ms: Option<i64>,
@@ -200,6 +204,8 @@ pub struct ShardReport {
     pub digest: Option<String>,
     /// Keys that wait for the next try of an event; `wasmill parked` lists them.
     pub parked_keys: usize,
+    /// Those that it reads, as `topic/partition`.
+    pub partitions: Vec<String>,
     /// Partitions, as `topic/partition`, that are paused because so much of them waits behind parked keys.
     pub full_partitions: Vec<String>,
     /// The most memory that an instance of its version has had here, in bytes.

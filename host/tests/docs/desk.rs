@@ -147,7 +147,7 @@ impl Desk {
         result.map_err(|()| format!("not within {MOST:?}; at last:\n{last}"))
     }
 
-    /// In a terminal of its own. Returns when its log shows what it should.
+    /// In a terminal of its own. Returns when its log shows what it should and it goes on.
     pub(crate) fn begin(
         &mut self,
         script: &str,
@@ -174,7 +174,8 @@ impl Desk {
             fits = shows(&fs::read_to_string(&log).unwrap_or_default());
             fits.is_ok() || ended.exists()
         });
-        in_time.map_err(|()| format!("not within {MOST:?}")).and(fits)
+        in_time.map_err(|()| format!("not within {MOST:?}")).and(fits)?;
+        if ended.exists() { Err("it has ended, and should go on".into()) } else { Ok(()) }
     }
 
     /// What has come since the page last spoke of a log shows this, or soon will.
@@ -265,6 +266,8 @@ fn bash(folder: &Path) -> Command {
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("WASMILL_STATE", folder.join("state"))
+        // As on the terminal that a page speaks of.
+        .env("WASMILL_LOG_FORMAT", "text")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .process_group(0);

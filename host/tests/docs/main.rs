@@ -1,6 +1,7 @@
 //! The documentation, tried. Every command of README.md and docs/ is run as it stands there, in a clone of its own,
-//! and shows what the page says; links lead somewhere; what is named exists; and docs/reference is what the program
-//! says of itself (after a change: `WASMILL_UPDATE=1 cargo test --release -p wasmill --test docs reference`).
+//! and shows what the page says, but for those over which a comment says why not; links lead somewhere; what is named
+//! exists; and docs/reference is what the program says of itself (after a change:
+//! `WASMILL_UPDATE=1 cargo test --release -p wasmill --test docs reference`).
 //!
 //! `page.rs` says how a page tells what is to be done. A block that nobody knows what to do about fails. One page:
 //! `WASMILL_PAGE=tutorial cargo test --release -p wasmill --test docs -- --nocapture every_command`.

@@ -7,7 +7,7 @@
 //! | `sh` | is run, and exits with 0 |
 //! | `sh fails` | is run, and exits with something else |
 //! | `sh eventually` | is run until it exits with 0 and shows what it should |
-//! | `sh background` | runs in a terminal of its own, to the end of the page |
+//! | `sh background` | runs in a terminal of its own, to the end of the page; its `output` says when it is up |
 //! | `sh terminals` | each line but the last one does so; the last one is run until it works |
 //! | `output` | what the `sh` before it shows; `…` stands for anything, alone in a line for any lines |
 //! | `log` | what the terminals in the background go on to show |
@@ -130,6 +130,9 @@ impl Page {
                 _ => {}
             }
         }
+        let silent = |step: &&Step| matches!(step.what, What::Run { how: How::Background, output: None });
+        let unsaid = |step: &Step| format!("{}:{}: no output says when this is up", self.name, step.line);
+        wrong.extend(steps.iter().filter(silent).map(unsaid));
         if wrong.is_empty() { Ok(steps) } else { Err(wrong) }
     }
 }

@@ -21,7 +21,7 @@ use super::cargo::{TARGET, cargo};
 use super::pipeline::Pipeline;
 use crate::config::{Fault, check_name, check_topic};
 
-/// Makes the crate of a new handler, and says how it becomes part of the pipeline.
+/// Makes the crate of a new handler, and says how to add it to the pipeline.
 ///
 /// It builds as it is, and its test runs the events in golden/. Nothing that exists is touched: with --apply
 /// pipeline.toml gets the handler's lines, after the last handler, and all else in it stays as it is. The SDK is that
@@ -32,7 +32,7 @@ Examples:
   wasmill new alarm --subscribe readings --publish alarms
   wasmill new alarm --folder ../alarm --apply")]
 pub(super) struct Args {
-    /// The handler's name, in pipeline.toml as well as of the crate.
+    /// The name of the handler in pipeline.toml, and of its crate.
     #[arg(value_parser = name)]
     name: String,
 

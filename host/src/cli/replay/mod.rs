@@ -1,4 +1,4 @@
-//! `wasmill replay`: past events through a handler once more, without publishing, and what is other about its outputs.
+//! `wasmill replay`: past events through a handler once more, without publishing, and what differs in its outputs.
 //!
 //! What the handler published is read first, and kept as a digest for each output, by the event that it came from: some
 //! 50 bytes. Then the events come by, batch by batch, and what the component makes of them is digested and compared. Of
@@ -42,15 +42,15 @@ const ASKED: u32 = 4;
 
 /// Runs past events through a handler without publishing, and compares its outputs with those that were published.
 ///
-/// Each event comes out as one of: equal; changed (its outputs or its failure are others); missing (it had outputs, and
+/// Each event comes out as one of: equal; changed (its outputs or its failure differ); missing (it had outputs, and
 /// has none now); new (it had none, and has some now); failed (it didn't before); mended (it failed before, and goes
 /// through now). Outputs are matched by the headers that the host writes on them, dead letters too. An event that the
 /// running host has not handled yet is not run, nor is one that was put back for another handler: both are counted.
 ///
 /// Payloads that are JSON objects or arrays are compared as JSON: layout and the order of members don't count. The
 /// wasmill- headers don't count either. A handler that asks for a retry is called again at once, up to `retry.attempts`
-/// (10 where these are without end). What retention, compaction, or another `publish` than today's has put out of sight
-/// counts as never published; and an output that its topic refused, as too large, counts as mended.
+/// (10 times where that is "forever"). Outputs that retention or compaction removed, or that went to a topic that
+/// `publish` no longer names, count as never published. An output that its topic refused as too large counts as mended.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Times and offsets:
@@ -66,10 +66,10 @@ Examples:
   wasmill replay alarm --from readings/0/1200 --to readings/0/1201
   wasmill replay alarm --from beginning --ignore /id --ignore /raised/at --json | jq .counts")]
 pub(super) struct Args {
-    /// The handler's name in pipeline.toml: its limits, grants and environment hold.
+    /// The handler's name in pipeline.toml: its limits, grants and environment apply.
     handler: String,
 
-    /// Another component to run in the place of the handler's file.
+    /// Another component to run instead of the handler's file.
     #[arg(long, value_name = "FILE")]
     component: Option<PathBuf>,
 
@@ -77,7 +77,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "TIME|OFFSET")]
     from: Point,
 
-    /// Where to stop: this one is not replayed any more. By default what was there when the replay began.
+    /// Where to stop: this one is not replayed any more. By default the end when the replay began.
     #[arg(long, value_name = "TIME|OFFSET", default_value = "end")]
     to: Point,
 
@@ -89,11 +89,11 @@ pub(super) struct Args {
     #[arg(long)]
     expect_equal: bool,
 
-    /// So many differences are shown in full, at most; all are counted.
+    /// At most this many differences are shown in full; all are counted.
     #[arg(long, value_name = "N", default_value_t = 10)]
     show: usize,
 
-    /// Where the host listens that runs the embedded broker; by default where the pipeline says.
+    /// The address of the host that runs the embedded broker; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

@@ -39,9 +39,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Posts made-up bodies to the running host and follows each one through the topics.
 ///
 /// The bodies come from the `examples` of the resource's JSON Schema. Every one gets a fresh key, made by the
-/// host. The last topic of the resource's `view` is where its journey ends (of the pipeline that ships: the
-/// receipt of its e-mail), or a dead letter topic is. Exits with 1 when the host refused one, or when one is
-/// still missing after the timeout, or when the broker has gone.
+/// host. Its journey ends in the last topic of the resource's `view` (of the pipeline that ships, the one with the
+/// receipts of e-mails), or in a dead-letter topic. Exits with 1 when the host refused one, when one is still
+/// missing after the timeout, or when the broker has gone.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -64,7 +64,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
     parallel: u16,
 
-    /// Where the host listens; by default where the pipeline says.
+    /// The address of the running host; by default the one in pipeline.toml.
     #[arg(long, value_parser = host::url)]
     url: Option<String>,
 

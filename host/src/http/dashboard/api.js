@@ -43,6 +43,20 @@ export async function send(method, path, body) {
   return answer(await request(path, { method, headers, body: JSON.stringify(body) }));
 }
 
+/** Has `show` ask for something, and again `ms` after each answer, until what this returns is called. */
+export function poll(show, ms) {
+  let timer = null;
+  let ended = false;
+  const round = () => show().finally(() => {
+    if (!ended) timer = setTimeout(round, ms);
+  });
+  round();
+  return () => {
+    ended = true;
+    clearTimeout(timer);
+  };
+}
+
 /**
  * Follows `/admin/live` for ever: `told` gets each report, `lost` why there is none. EventSource can't send a token, so the
  * stream is read by hand; of its format only what this host writes.

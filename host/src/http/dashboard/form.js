@@ -34,16 +34,20 @@ function object(schema, name) {
 function list(schema, name, required) {
   const entries = [];
   const place = h('div');
+  // Of all that were ever there, so that no two have one name.
+  let count = 0;
   const add = () => {
-    const entry = field(schema.items, `${name} ${entries.length + 1}`);
+    count += 1;
+    const called = `${name} ${count}`;
+    const entry = field(schema.items, called);
     const row = h('div', {}, entry.element, h('button', { type: 'button', class: 'plain', onclick: () => {
       entries.splice(entries.indexOf(entry), 1);
       row.remove();
-    } }, `Remove ${name} ${entries.length + 1}`));
+    } }, `Remove ${called}`));
     entries.push(entry);
     place.append(row);
   };
-  for (let count = 0; required && count < Math.max(1, schema.minItems ?? 0); count += 1) add();
+  while (required && entries.length < Math.max(1, schema.minItems ?? 0)) add();
   const element = h('fieldset', {}, h('legend', {}, name), place, h('button', { type: 'button', class: 'plain', onclick: add }, `Add to ${name}`));
   return { element, value: () => (entries.length > 0 || required ? entries.map((entry) => entry.value()) : undefined) };
 }

@@ -4,7 +4,7 @@ import { get, send } from './api.js';
 import { bars } from './bars.js';
 import { facts, h, millis, notice, number, section, short, table } from './dom.js';
 import { logs } from './logs.js';
-import { duration, tell } from './pipeline.js';
+import { tell } from './pipeline.js';
 import { settings } from './settings.js';
 
 export function page({ name }, report) {
@@ -74,9 +74,9 @@ function show(place, subscriber, recent) {
       ['First of each partition', Object.entries(version.first_offsets).map(([partition, offset]) => `${partition}/${offset}`).join(', ') || null],
     ]),
   ].filter(Boolean));
-  tell(place.shards, [table('Shards', ['State', 'Runs', 'Parked keys', 'Paused'], subscriber.shards.map((shard) => [
-    shard.reason ? `${shard.state}: ${shard.reason}` : shard.state, h('code', {}, short(shard.digest)), number(shard.parked_keys), shard.full_partitions.join(', '),
-  ]), [2])]);
+  tell(place.shards, [table('Shards', ['State', 'Runs', 'Reads', 'Parked keys', 'Paused'], subscriber.shards.map((shard) => [
+    shard.reason ? `${shard.state}: ${shard.reason}` : shard.state, h('code', {}, short(shard.digest)), shard.partitions.join(', '), number(shard.parked_keys), shard.full_partitions.join(', '),
+  ]), [3])]);
   const kinds = Object.entries(figures.failures);
   tell(place.failures, [
     kinds.length === 0 ? h('p', { class: 'faint' }, 'None since the host started.')
@@ -101,7 +101,7 @@ function shelf(name, { versions }, said, list) {
   };
   return table('Versions', ['Version', 'Since', 'Way back'], versions.map(({ digest, running, loaded_at_ms: since }) => [
     h('code', {}, short(digest)),
-    since ? `${duration(Math.max(0, Math.round((Date.now() - since) / 1000)))} ago` : '–',
+    since ? new Date(since).toLocaleString() : '–',
     running ? h('strong', {}, 'runs') : h('button', { class: 'plain', onclick: () => back(digest) }, 'Roll back to it'),
   ]));
 }

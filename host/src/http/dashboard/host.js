@@ -1,6 +1,6 @@
 // The host: what became of pipeline.toml, and which keys wait.
 
-import { get, send } from './api.js';
+import { get, poll, send } from './api.js';
 import { facts, h, notice, number, section, table, time } from './dom.js';
 import { tell } from './pipeline.js';
 
@@ -48,7 +48,5 @@ export function parked() {
       tell(place, [notice(error.message, 'bad')]);
     }
   };
-  show();
-  const timer = setInterval(show, AGAIN);
-  return { element, leave: () => clearInterval(timer) };
+  return { element, leave: poll(show, AGAIN) };
 }

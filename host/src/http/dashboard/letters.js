@@ -107,10 +107,11 @@ function settling(which, said, after) {
     discard);
 }
 
-function outcome({ count, letters, already, too_often: tooOften, failed }, done) {
+function outcome({ count, letters, already, too_often: tooOften, failed_count: failedCount, failed }, done) {
   const more = [already > 0 && `${number(already)} had been settled before`, tooOften > 0 && `${number(tooOften)} were put back as often as they may be`];
   return h('div', {},
     notice([`${number(count)} ${done}`, ...more.filter(Boolean)].join('; ')),
     count > 1 && h('details', {}, h('summary', {}, 'which'), h('ul', {}, letters.map((position) => h('li', {}, position)))),
-    failed.map(([position, why]) => notice(`${position} stays: ${why}`, 'bad')));
+    failed.map(([position, why]) => notice(`${position} stays: ${why}`, 'bad')),
+    failedCount > failed.length && notice(`${number(failedCount - failed.length)} more stay`, 'bad'));
 }

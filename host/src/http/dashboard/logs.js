@@ -1,6 +1,6 @@
 // The newest lines of the log about a handler, the newest first.
 
-import { get } from './api.js';
+import { get, poll } from './api.js';
 import { h, notice, time } from './dom.js';
 import { tell } from './pipeline.js';
 
@@ -37,9 +37,7 @@ export function logs(name) {
       tell(said, [notice(error.message, 'bad')]);
     }
   };
-  show();
-  const timer = setInterval(show, AGAIN);
-  return { element, leave: () => clearInterval(timer) };
+  return { element, leave: poll(show, AGAIN) };
 }
 
 function row({ at_ms: at, level, printed, message, trace, fields }, owner) {

@@ -29,8 +29,8 @@ function show({ focus }) {
   if (!report) return;
   const address = location.hash.replace(/^#\/?/, '');
   const [found] = PAGES.flatMap(([pattern, names, page]) => {
-    const parts = address.match(pattern);
-    return parts ? [{ page, parameters: Object.fromEntries(names.map((name, at) => [name, decodeURIComponent(parts[at + 1])])) }] : [];
+    const parts = address.match(pattern)?.slice(1).map(decoded);
+    return parts && !parts.includes(null) ? [{ page, parameters: Object.fromEntries(names.map((name, at) => [name, parts[at]])) }] : [];
   });
   shown?.leave?.();
   shown = found ? found.page(found.parameters, report) : { element: h('h1', {}, 'There is no such page') };
@@ -39,6 +39,15 @@ function show({ focus }) {
   navigation(address);
   // Who came by a link or a key goes on reading here.
   if (focus) main.focus();
+}
+
+/** What a part of an address says; null where somebody typed a % that begins nothing. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
 }
 
 function navigation(address) {
@@ -85,13 +94,16 @@ function ask(why) {
   shown = null;
   report = null;
   const input = h('input', { id: 'token', type: 'password', autocomplete: 'current-password', required: true });
+  const go = h('button', {}, 'Go on');
   main.replaceChildren(h('section', {}, h('h1', {}, 'This host wants to know who asks'), h('p', {}, why),
     h('form', { onsubmit: (event) => {
       event.preventDefault();
+      // What begins here goes on until the host refuses the token, and then there is a new form: a second one would stay.
+      go.disabled = true;
       token.set(input.value);
       say('connecting …', '');
       follow(told, lost);
-    } }, h('div', { class: 'field' }, h('label', { for: 'token' }, 'The token: what WASMILL_ADMIN_TOKEN is set to where the host runs'), input), h('button', {}, 'Go on'))));
+    } }, h('div', { class: 'field' }, h('label', { for: 'token' }, 'The token: what WASMILL_ADMIN_TOKEN is set to where the host runs'), input), go)));
   input.focus();
 }
 

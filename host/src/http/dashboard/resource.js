@@ -1,6 +1,6 @@
 // A resource: place one, see the newest, and follow one on its way.
 
-import { get, send } from './api.js';
+import { get, poll, send } from './api.js';
 import { facts, h, millis, notice, replace, s, section, short, table, time } from './dom.js';
 import { field } from './form.js';
 import { tell } from './pipeline.js';
@@ -11,6 +11,7 @@ const AGAIN = 1000;
 const path = (...parts) => `/${parts.map(encodeURIComponent).join('/')}`;
 
 export function page({ resource }, report) {
+  let now = report;
   const newest = h('div');
   const search = h('form', { class: 'row', role: 'search', onsubmit: (event) => {
     event.preventDefault();
@@ -23,8 +24,8 @@ export function page({ resource }, report) {
     try {
       const { items } = await get(`${path(resource)}?limit=25`);
       tell(newest, [items.length === 0 ? h('p', { class: 'faint' }, 'There are none yet.') : table(`Newest of ${resource}`, ['Id', 'Last seen', 'In'], items.map((item) => {
-        const failed = Object.keys(item.topics).filter((topic) => isDead(item.topics, topic, report));
-        const topics = Object.keys(item.topics).filter((topic) => !topic.endsWith('.dlq'));
+        const failed = Object.keys(item.topics).filter((topic) => isDead(item.topics, topic, now));
+        const topics = Object.keys(item.topics).filter((topic) => !deadLetters(now).has(topic));
         return [h('a', { href: `#${path('trace', resource, item.id)}` }, item.id), time(item.updated_ms),
           failed.length > 0 ? h('span', { class: 'bad' }, failed.join(', ')) : topics.at(-1)];
       }))]);
@@ -33,15 +34,17 @@ export function page({ resource }, report) {
     }
   };
   place(resource, placing);
-  show();
-  const timer = setInterval(show, AGAIN);
-  return { element, leave: () => clearInterval(timer) };
+  return { element, update: (next) => { now = next; }, leave: poll(show, AGAIN) };
 }
+
+/** The topics of dead letters, whatever pipeline.toml calls them. */
+const deadLetters = ({ subscribers }) => new Set(subscribers.map(({ dead_letter: topic }) => topic));
 
 /** Whether it lies in this topic of dead letters and was not put back since, nor anything new of it to where it came from. */
 function isDead(topics, topic, { subscribers }) {
-  const of = subscribers.find(({ dead_letter: its }) => its === topic);
-  return topic.endsWith('.dlq') && !of?.subscribe.some((from) => topics[from]?.timestamp_ms > topics[topic].timestamp_ms);
+  const owners = subscribers.filter(({ dead_letter: its }) => its === topic);
+  const isNewer = (from) => topics[from]?.timestamp_ms > topics[topic].timestamp_ms;
+  return owners.length > 0 && !owners.some(({ subscribe }) => subscribe.some(isNewer));
 }
 
 /** The form for a new one. */
@@ -71,35 +74,34 @@ async function place(resource, into) {
 const text = (value) => (typeof value === 'string' ? value : Object.values(value).filter((part) => typeof part !== 'object').join(': '));
 
 /** One of them, on its way over the topics. */
-export function trace({ resource, id }) {
+export function trace({ resource, id }, report) {
   const place = h('div');
   const open = new Set();
   const element = h('div', {}, h('p', {}, h('a', { href: `#${path('resources', resource)}` }, resource)), h('h1', {}, id), place);
+  let dead = deadLetters(report);
   let last = '';
   const show = async () => {
     try {
       const one = await get(path(resource, id));
-      const now = JSON.stringify(one);
-      if (now !== last) replace(place, way(one, open));
+      const now = JSON.stringify([one, ...dead]);
+      if (now !== last) replace(place, way(one, dead, open));
       last = now;
     } catch (error) {
       last = '';
       tell(place, [notice(error.message, error.status === 404 ? '' : 'bad')]);
     }
   };
-  show();
-  const timer = setInterval(show, AGAIN);
-  return { element, leave: () => clearInterval(timer) };
+  return { element, update: (next) => { dead = deadLetters(next); }, leave: poll(show, AGAIN) };
 }
 
-function way({ latest, history, history_dropped: dropped, complete }, open) {
+function way({ latest, history, history_dropped: dropped, complete }, dead, open) {
   const start = Math.min(...history.map(begun));
   const length = Math.max(1, ...history.map((step) => step.timestamp_ms - start));
   const traceId = history.map((step) => step.headers.traceparent?.split('-')[1]).find(Boolean);
-  const steps = history.map((step, index) => {
+  const steps = history.map((step) => {
     const newest = latest[step.topic];
     const record = newest && newest.partition === step.partition && newest.offset === step.offset ? newest : null;
-    return entry({ step, index, record, history, latest, start, length, open });
+    return entry({ step, record, history, latest, start, length, dead, open });
   });
   return [
     section('Way', facts([['Trace', traceId && h('code', {}, traceId)], ['Took', millis(length)], ['Records', String(history.length)]]),
@@ -111,12 +113,12 @@ function way({ latest, history, history_dropped: dropped, complete }, open) {
 /** In milliseconds: the request, where the record goes back to one. */
 const begun = (step) => (step.headers['wasmill-ingress-us'] ? Number(step.headers['wasmill-ingress-us']) / 1000 : step.timestamp_ms);
 
-function entry({ step, record, history, latest, start, length, open }) {
+function entry({ step, record, history, latest, start, length, dead, open }) {
   const { topic, partition, offset, headers, timestamp_ms: at } = step;
   const place = `${topic}/${partition}/${offset}`;
   const source = history.find((other) => `${other.topic}/${other.partition}/${other.offset}` === headers['wasmill-source']);
   const from = Math.max(0, (source ? source.timestamp_ms : begun(step)) - start);
-  const failed = topic.endsWith('.dlq');
+  const failed = dead.has(topic);
   const by = headers['wasmill-handler'] ? `${headers['wasmill-handler']} ${short(headers['wasmill-digest'])}` : 'the request';
   const details = h('details', { ontoggle: () => (details.open ? open.add(place) : open.delete(place)) },
     h('summary', {}, h('span', { class: failed ? 'bad' : null }, h('strong', {}, topic), h('br'), h('small', { class: 'faint' }, by)),

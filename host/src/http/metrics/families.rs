@@ -15,7 +15,7 @@ pub(in crate::http) const FAMILIES: &[Family] = &[
     counter(
         "wasmill_events_total",
         SUBSCRIBER,
-        "Events that were handled, one that is tried again each time.",
+        "Events that were handled; one that is tried again counts each time.",
         |s, tell| each(s, tell, |s| s.status.events),
     ),
     counter(

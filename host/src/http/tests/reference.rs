@@ -16,8 +16,12 @@ fn reference() -> String {
          WASMILL_UPDATE=1 cargo test --release --locked -p wasmill --lib reference -->\n\
          # Metrics\n\n\
          `GET /metrics`, in Prometheus's text format 0.0.4. Counters are since the process started. A host\n\
-         tells of its own shards: sum over the hosts of a pipeline. Labels are bounded by pipeline.toml:\n\
-         `subscriber` is a handler or a sink, `resource` a resource, `topic` one that is subscribed to.\n\
+         tells of its own shards: sum over the hosts of a pipeline.\n\n\
+         The series of one scrape are bounded by pipeline.toml and the partitions of its topics: `subscriber`\n\
+         is a handler or a sink, `topic` one that it reads, `resource` one that pipeline.toml has, or had\n\
+         since the process started; `kind`, `result`, `method` and `status` have few values. Of the versions\n\
+         of a handler, only the running one is shown. Over time, each swap begins new series: one of\n\
+         `wasmill_version_info`, and one a partition of `wasmill_version_first_offset`.\n\n\
          Histograms have the buckets 1, 2 and 5 times the powers of ten, from 1 to 10⁸; of seconds, from\n\
          1 µs to 100 s.\n\n\
          `deploy/alerts.yaml` has alerts, `deploy/grafana` a dashboard.\n\n\
