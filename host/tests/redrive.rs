@@ -31,6 +31,7 @@ publish = ["out"]
 component = "other.wasm"
 subscribe = ["in"]
 publish = ["out-of-other"]
+dead_letter = "fate.dlq"
 "#;
 
 const FINE: usize = 20;
@@ -72,6 +73,14 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     })
     .unwrap_or_else(|()| panic!("{}", host.log()));
     assert_eq!(letters(&["ls"]), BAD as u64);
+    // They share a topic, and not what is in it.
+    assert_eq!(letters(&["ls", "other"]), 0);
+    for mut verb in [vec!["redrive", "other"], vec!["discard", "other", "--reason", "not mine"]] {
+        assert_eq!(settled(&verb)["count"], 0, "{verb:?}");
+        verb.extend(["--at", "fate.dlq/0/0"]);
+        let answer = settled(&verb);
+        assert_eq!((&answer["count"], &answer["failed_count"]), (&json!(0), &json!(1)), "{answer}");
+    }
 
     // Two of them fail again: they are new letters, which may not be put back once more.
     assert_eq!(settled(&["redrive", "fate", "--dry-run"])["count"], BAD);
@@ -179,8 +188,11 @@ fn whoever_may_command_the_host_lists_shows_puts_back_and_lets_go() {
 
     for (answer, status, said) in [
         (get("/admin/dead-letters?handler=nobody"), 404, "no handler or sink `nobody`"),
-        (get("/admin/dead-letters?cause=bad%20luck"), 422, "one of retry, reject"),
-        (get("/admin/dead-letters/fate.dlq/0/99999"), 409, "there is no record at fate.dlq/0/99999"),
+        (get("/admin/dead-letters?cause=bad%20luck"), 400, "one of retry, reject"),
+        (get("/admin/dead-letters/fate.dlq/0/99999"), 404, "there is no record at fate.dlq/0/99999"),
+        (get("/admin/dead-letters/fate.dlq/0/-1"), 404, "begin at 0"),
+        // Not whatever the host can read.
+        (get("/admin/dead-letters/in/0/0"), 404, "no topic of dead letters"),
         (
             post(redrive, &json!({ "handler": "fate", "at": ["other.dlq/0/0"] })),
             404,

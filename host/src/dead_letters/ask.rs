@@ -12,7 +12,7 @@ use super::settle::{Act, Wanted, settle};
 use super::whole::Whole;
 use super::{marks, only, subscribers};
 use crate::config::plan::Plan;
-use crate::event::{Position, TopicPartition};
+use crate::event::{Event, Position, TopicPartition};
 use crate::log::kafka::{Cluster, End};
 use crate::reading;
 
@@ -37,6 +37,9 @@ impl Ask {
         match self {
             Self::List { of, .. } => subscribers(plan, of.as_deref()).map(drop),
             Self::Settle { of, wanted, .. } => wanted.are_of(&only(plan, of)?),
+            Self::Show { at } if at.offset < 0 || at.partition < 0 => {
+                Err(miette!("{at} is no position: partitions and offsets begin at 0"))
+            }
             Self::Show { at } if subscribers(plan, None)?.iter().any(|of| *of.dead_letter == at.topic) => {
                 Ok(())
             }
@@ -57,12 +60,14 @@ impl Ask {
     pub(crate) fn answer(&self, plan: &Plan, cluster: &Cluster) -> miette::Result<Value> {
         match self {
             Self::List { of, cause } => {
+                let only = of.is_some();
                 let of = subscribers(plan, of.as_deref())?;
                 let topics: Vec<Arc<str>> = of.iter().map(|of| of.dead_letter.clone()).collect();
                 let ranges = until_now(cluster, &topics)?;
                 let settled = marks::of(cluster, &ranges)?;
                 let mut tail = reading::within(cluster, &ranges)?;
-                let wanted = Listing { takes: &|_| true, cause: cause.as_deref(), each: MOST_EACH };
+                let takes = |letter: &Event| !only || of.iter().any(|of| of.has(letter));
+                let wanted = Listing { takes: &takes, cause: cause.as_deref(), each: MOST_EACH };
                 let listed = list(&mut tail, cluster, &settled, &wanted, |_| ())?;
                 serde_json::to_value(&listed).into_diagnostic()
             }

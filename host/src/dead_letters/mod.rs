@@ -14,6 +14,8 @@ use std::sync::Arc;
 use miette::miette;
 
 use crate::config::plan::Plan;
+use crate::event::headers::HANDLER;
+use crate::event::{Event, header};
 pub use ask::Ask;
 pub(crate) use settle::MAX_REDRIVES;
 pub use settle::{Act, Wanted};
@@ -30,6 +32,13 @@ pub(crate) struct Subscriber<'a> {
     pub(crate) dead_letter: &'a Arc<str>,
     /// Of its dead letters' topic.
     pub(crate) replication: i32,
+}
+
+impl Subscriber<'_> {
+    /// Whether the letter is its own: others may share its topic. One that names nobody is whoever's reads the topic.
+    pub(crate) fn has(&self, letter: &Event) -> bool {
+        header(&letter.headers, HANDLER).is_none_or(|name| name == self.name.as_bytes())
+    }
 }
 
 /// All handlers and sinks, or one of them.

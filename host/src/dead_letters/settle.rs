@@ -96,14 +96,20 @@ pub(crate) fn settle(
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     let batch = wanted.rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
     while let Some(letters) = reading::batch(&mut tail, cluster, batch)? {
-        let (chosen, others): (Vec<Event>, Vec<Event>) =
-            letters.into_iter().partition(|letter| takes(letter) && wanted.takes(letter));
+        let (chosen, others): (Vec<Event>, Vec<Event>) = letters
+            .into_iter()
+            .partition(|letter| takes(letter) && wanted.takes(letter) && subscriber.has(letter));
         for letter in &chosen {
             unmet.remove(&letter.position);
         }
-        for Event { position, .. } in &others {
-            if unmet.remove(position) {
-                settling.report.fail(position, "it is none of those that the other options choose");
+        for letter in &others {
+            if unmet.remove(&letter.position) {
+                let why = if subscriber.has(letter) {
+                    "it is none of those that the other options choose"
+                } else {
+                    "it is another handler's or sink's"
+                };
+                settling.report.fail(&letter.position, why);
             }
         }
         let (begun, before) = (Instant::now(), settling.report.count);

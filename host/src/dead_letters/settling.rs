@@ -105,6 +105,17 @@ impl<'a> Settling<'a> {
         Ok(())
     }
 
+    /// After a commit that failed. It may have been made, and only its answer lost; and the producer may be another one now,
+    /// which has put out somebody who did the same in between.
+    fn leave_out_what_is_done(&mut self, open: &mut Vec<(Event, Option<Record>)>) -> miette::Result<()> {
+        self.read_marks_again()?;
+        let (done, rest): (Vec<_>, Vec<_>) =
+            open.drain(..).partition(|(letter, _)| marks::is_settled(&self.settled, letter));
+        self.report.done(done.iter().map(|(letter, _)| letter));
+        *open = rest;
+        Ok(())
+    }
+
     /// At most so many of them.
     pub(crate) fn settle(&mut self, letters: impl Iterator<Item = Event>, most: usize) -> miette::Result<()> {
         let mut open = Vec::new();
@@ -135,6 +146,7 @@ impl<'a> Settling<'a> {
                 Err(CommitError::Unpublishable { record, reason, .. }) if record < open.len() => {
                     let (letter, _) = open.remove(record);
                     self.report.fail(&letter.position, reason);
+                    self.leave_out_what_is_done(&mut open)?;
                 }
                 Err(CommitError::Aborted(reason)) if attempts < ATTEMPTS => {
                     tracing::debug!("{reason}; trying again");
@@ -147,12 +159,7 @@ impl<'a> Settling<'a> {
                         attempts += 1;
                         thread::sleep(AGAIN);
                     }
-                    // It may have been committed, and only its answer lost.
-                    self.read_marks_again()?;
-                    let (done, rest): (Vec<_>, Vec<_>) =
-                        open.into_iter().partition(|(letter, _)| marks::is_settled(&self.settled, letter));
-                    self.report.done(done.iter().map(|(letter, _)| letter));
-                    open = rest;
+                    self.leave_out_what_is_done(&mut open)?;
                 }
                 Err(CommitError::Fenced(_)) => {
                     return Err(miette!(

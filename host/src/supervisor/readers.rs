@@ -36,7 +36,12 @@ impl Readers {
         let reading = move || {
             let said = ask.answer(&plan, &grounds.cluster).map_err(|report| {
                 let is_away = grounds.status.broker_away();
-                let kind = if is_away { RefusedKind::Unavailable } else { RefusedKind::Conflict };
+                let kind = match &ask {
+                    _ if is_away => RefusedKind::Unavailable,
+                    // There is no such record.
+                    Ask::Show { .. } => RefusedKind::NotFound,
+                    Ask::List { .. } | Ask::Settle { .. } => RefusedKind::Conflict,
+                };
                 refused(kind, &report)
             });
             // Before the answer: who gets it may ask again at once.

@@ -12,6 +12,7 @@ use super::routes::{Asking, invalid};
 use crate::dead_letters::{Act, Ask, CAUSES, MAX_REDRIVES, Wanted};
 use crate::event::Position;
 use crate::http::problem::Problem;
+use crate::text::one_line;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -56,7 +57,12 @@ pub(super) async fn list(
         Problem::new(StatusCode::BAD_REQUEST, "query", "The query can't be used")
             .detail(rejection.body_text())
     })?;
-    asking.ask(Command::DeadLetters(Ask::List { of: handler, cause: known(cause)? })).await
+    if let Some(unknown) = cause.as_deref().filter(|cause| !CAUSES.contains(cause)) {
+        let detail =
+            format!("`cause` must be one of {}, and not `{}`.", CAUSES.join(", "), one_line(unknown));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "query", "The query can't be used").detail(detail));
+    }
+    asking.ask(Command::DeadLetters(Ask::List { of: handler, cause })).await
 }
 
 pub(super) async fn show(

@@ -76,6 +76,8 @@ impl Base {
                 ("fetch.queue.backoff.ms", "10"),
                 // 100,000 by default, which costs 80-90 MB a consumer and is no faster.
                 ("queued.min.messages", "20000"),
+                // Of all its partitions; 64 MiB by default. Half a second of the fastest consumer that was measured.
+                ("queued.max.messages.kbytes", "8192"),
                 // Apache Kafka answers as soon as there is a record; the embedded broker only when this is over.
                 ("fetch.wait.max.ms", if self.embedded { "10" } else { "500" }),
                 // How long a killed member blocks its partitions.

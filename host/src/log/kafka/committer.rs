@@ -42,6 +42,7 @@ struct Client {
 pub struct Committer {
     config: ClientConfig,
     name: String,
+    guard: Guard,
     /// `None` on the embedded broker.
     transactional_id: Option<String>,
     /// `None` after a failure that could not be mended at once; `recover` tries again.
@@ -52,6 +53,16 @@ pub struct Committer {
     told_slow: bool,
 }
 
+/// What keeps two of a transactional.id from doing the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Guard {
+    /// The generation of the consumer group, which goes along with each commit.
+    Group,
+    /// The transactional.id alone. Whoever takes it back must look anew at what the other one did, and so no commit is tried
+    /// again in here: each record is a batch by itself from the start, so that a refusal is its own.
+    Producer,
+}
+
 impl Committer {
     /// Ends whatever an earlier producer of this transactional.id left open, so that a source made after
     /// this finds stable offsets.
@@ -59,8 +70,12 @@ impl Committer {
         base: &client::Base,
         transactional_id: Option<String>,
         name: String,
+        guard: Guard,
     ) -> Result<Self, ConnectError> {
         let mut config = base.producer();
+        if guard == Guard::Producer {
+            config.set("batch.num.messages", "1");
+        }
         config.set("delivery.report.only.error", "true");
         if let Some(id) = &transactional_id {
             config.set("transactional.id", id);
@@ -73,6 +88,7 @@ impl Committer {
         let mut committer = Self {
             config,
             name,
+            guard,
             transactional_id,
             client: None,
             fenced: Fencing::default(),
@@ -213,12 +229,17 @@ impl log::Committer for Committer {
         if commit.is_empty() {
             return Ok(());
         }
+        if self.guard == Guard::Producer && self.client.is_none() {
+            return Err(CommitError::Aborted("the producer is gone".into()));
+        }
         self.recover().map_err(|e| match e {
             LogError::Unavailable(reason) => CommitError::Aborted(reason),
             LogError::Fatal(reason) => CommitError::Fatal(reason),
         })?;
         let answer = match self.attempt(commit, membership) {
-            Err(Failed { fate: Fate::Unpublishable | Fate::TooLarge, by_broker: true, .. }) => {
+            Err(Failed { fate: Fate::Unpublishable | Fate::TooLarge, by_broker: true, .. })
+                if self.guard == Guard::Group =>
+            {
                 self.attempt_one_by_one(commit, membership)
             }
             answer => answer,

@@ -46,6 +46,7 @@ use crate::event::TopicPartition;
 use crate::log::{Departure, Overlapped, Progress};
 use client::Base;
 use closing::Closing;
+use committer::Guard;
 use context::Plain;
 use embedded::Embedded;
 
@@ -139,7 +140,7 @@ impl Cluster {
         let mut committers = vec![self.committer(subscriber, shard)?];
         if let Some(id) = self.transactional_id(subscriber, shard) {
             let name = format!("{subscriber}/{shard} second committer");
-            committers.push(Committer::new(&self.base, Some(format!("{id}.second")), name)?);
+            committers.push(Committer::new(&self.base, Some(format!("{id}.second")), name, Guard::Group)?);
         }
         let commits = Overlapped::new(committers, format!("{subscriber}/{shard} commits"))
             .map_err(|error| ConnectError::Unavailable(format!("can't start a thread: {error}")))?;
@@ -150,7 +151,7 @@ impl Cluster {
     /// One of the producers of a shard, alone.
     pub fn committer(&self, subscriber: &str, shard: u32) -> Result<Committer, ConnectError> {
         let id = self.transactional_id(subscriber, shard);
-        Committer::new(&self.base, id, format!("{subscriber}/{shard} committer"))
+        Committer::new(&self.base, id, format!("{subscriber}/{shard} committer"), Guard::Group)
     }
 
     /// `None` on the embedded broker.
@@ -162,7 +163,7 @@ impl Cluster {
     /// The one of the pipeline for this purpose, wherever it is made: a new one fences the one before.
     pub fn only_committer(&self, purpose: &str) -> Result<Committer, ConnectError> {
         let transactional_id = (!self.embedded).then(|| format!("wasmill.{}.{purpose}", self.pipeline));
-        Committer::new(&self.base, transactional_id, format!("{purpose} committer"))
+        Committer::new(&self.base, transactional_id, format!("{purpose} committer"), Guard::Producer)
     }
 
     /// Those of the topics that there are.

@@ -12,8 +12,8 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
         "Counts the dead letters by handler and cause, and lists the newest, but for those that were settled",
         reference("wasmill.DeadLetters"),
     );
+    list["responses"]["400"] = problem();
     list["responses"]["404"] = problem();
-    list["responses"]["422"] = problem();
     let query = |name, schema: Value, description| json!({ "name": name, "in": "query", "schema": schema, "description": description });
     list["parameters"] = json!([
         query("handler", json!({ "type": "string" }), "Only those of this handler or sink."),
@@ -26,7 +26,8 @@ pub(super) fn add(paths: &mut Map<String, Value>, schemas: &mut Map<String, Valu
         "Shows a dead letter: the event as it was, and everything that is known of its failure",
         json!({ "type": "object" }),
     );
-    show["responses"]["409"] = problem();
+    show["responses"]["400"] = problem();
+    show["responses"]["404"] = problem();
     let part =
         |name, kind| json!({ "name": name, "in": "path", "required": true, "schema": { "type": kind } });
     let parts = json!([part("topic", "string"), part("partition", "integer"), part("offset", "integer")]);
