@@ -21,9 +21,14 @@ pub(crate) fn cut(text: &str, limit: usize) -> String {
     format!("{}{MORE}", &text[..end])
 }
 
-/// Without what a terminal would take for a command; line breaks and tabs stay.
+/// Without what a terminal would take for a command, or for the end or another direction of a line; line breaks and tabs stay.
 pub(crate) fn readable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\t' && c != '\n' { '\u{fffd}' } else { c }).collect()
+    let commands = |c: char| {
+        c.is_control() && c != '\t' && c != '\n'
+            // Unicode Standard Annex 9, 2.1 to 2.3, and the separators of lines and paragraphs.
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if commands(c) { '\u{fffd}' } else { c }).collect()
 }
 
 /// [`readable`] for a place of one line: a line break shows as `⏎`, so that nobody's text passes for ours.
@@ -55,6 +60,7 @@ mod tests {
         let tricks = "\u{1b}[2Jgone \u{9b}1A\u{1b}]0;title\u{7}\r\ttab\nline";
         assert_eq!(readable(tricks), "\u{fffd}[2Jgone \u{fffd}1A\u{fffd}]0;title\u{fffd}\u{fffd}\ttab\nline");
         assert_eq!(one_line("a\tb\nc\u{1b}"), "a b⏎c\u{fffd}");
+        assert_eq!(readable("\u{202e}gpj.exe\u{2066}\u{2028}é"), "\u{fffd}gpj.exe\u{fffd}\u{fffd}é");
     }
 
     #[test]

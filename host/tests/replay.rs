@@ -195,8 +195,10 @@ fn each_is_told(differences: &Value) {
         }
         for when in ["failed_before", "fails_now"] {
             if let Some(message) = difference[when].get_mut("message") {
-                // The guest's own words end with the place in its source.
-                *message = json!(message.as_str().unwrap().lines().next());
+                // A panic's first line begins with the place in the source.
+                let line = message.as_str().unwrap().lines().next().unwrap();
+                let words = line.strip_prefix("panicked at ").and_then(|line| line.split_once(": "));
+                *message = json!(words.map_or(line, |(_, words)| words));
             }
         }
         *kinds.entry(sorted(difference)).or_default() += 1;
@@ -209,8 +211,7 @@ fn each_is_told(differences: &Value) {
                       "more_outputs": 0, "reordered": false}),
         )
     };
-    let unreachable =
-        json!({"kind": "trap", "message": "wasm trap: wasm `unreachable` instruction executed"});
+    let panicked = json!({"kind": "trap", "message": "this payload is poison"});
     let exited = json!({"kind": "trap", "message": "the component ended itself with exit code 1"});
     let rejected = json!({"kind": "reject", "message": "not any more"});
     let changed = json!({"what": "changed", "topic": "out", "payload": null,
@@ -219,11 +220,11 @@ fn each_is_told(differences: &Value) {
     let expected = [
         expect("changed", none(), none(), vec![changed]),
         expect("changed", none(), none(), vec![plain("added", "and more")]),
-        expect("changed", exited, unreachable.clone(), vec![]),
+        expect("changed", exited, panicked.clone(), vec![]),
         expect("missing", none(), none(), vec![plain("dropped", "drop")]),
         expect("new", none(), none(), vec![plain("added", "nothing")]),
         expect("failed", none(), rejected, vec![plain("dropped", "reject now")]),
-        expect("mended", unreachable, none(), vec![plain("added", "panic")]),
+        expect("mended", panicked, none(), vec![plain("added", "panic")]),
     ];
     assert_eq!(kinds, expected.map(|kind| (kind, TIMES)).into_iter().collect());
 }

@@ -16,14 +16,24 @@ use crate::text::cut;
 pub(super) fn failure(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> Failure {
     let (kind, reason) = classify(error, state, limits);
     let stderr = state.console.stderr_tail();
-    let said = stderr
-        .lines()
-        .filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE=1`"))
-        .collect::<Vec<_>>()
-        .join("\n");
-    let message = if said.is_empty() { reason } else { format!("{reason}\n{said}") };
+    let message = told_by(&stderr, reason);
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(frames);
     Failure { kind, message: cut(&message, FAILURE_TEXT), backtrace }
+}
+
+/// The reason and what the guest said, with what says most in the first line: where a Rust panic came from and why, rather
+/// than that it ended in a trap.
+fn told_by(stderr: &str, reason: String) -> String {
+    let mut lines: Vec<&str> =
+        stderr.lines().filter(|line| !line.starts_with("note: run with `RUST_BACKTRACE=1`")).collect();
+    let panic = lines.iter().rposition(|line| line.starts_with("thread ") && line.contains(" panicked at "));
+    let headline = panic.map(|at| {
+        let said: Vec<&str> = lines.drain(at..(at + 2).min(lines.len())).collect();
+        let place = said[0].split_once(" panicked at ").map_or(said[0], |(_, place)| place);
+        format!("panicked at {place} {}", said.get(1).unwrap_or(&"")).trim_end().to_string()
+    });
+    let said = lines.into_iter().map(str::to_string).filter(|line| !line.is_empty());
+    headline.into_iter().chain([reason]).chain(said).collect::<Vec<_>>().join("\n")
 }
 
 /// A failure whose text comes from the guest, which may be as long as its memory.
@@ -68,4 +78,25 @@ fn classify(error: &wasmtime::Error, state: &State, limits: &LimitsPlan) -> (Fai
 fn frames(backtrace: &WasmBacktrace) -> String {
     let text = backtrace.to_string();
     text.lines().skip(1).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told_by;
+
+    #[test]
+    fn a_panic_is_told_first_by_its_place_and_its_words() {
+        let stderr = "before\n\nthread '<unnamed>' (1) panicked at src/lib.rs:34:50:\ncalled `Option::unwrap()` on a `None` \
+                      value\nnote: run with `RUST_BACKTRACE=1` environment variable to display a backtrace";
+        assert_eq!(
+            told_by(stderr, "wasm trap".into()),
+            "panicked at src/lib.rs:34:50: called `Option::unwrap()` on a `None` value\nwasm trap\nbefore"
+        );
+        assert_eq!(told_by("", "wasm trap".into()), "wasm trap");
+        assert_eq!(told_by("a word", "wasm trap".into()), "wasm trap\na word");
+        assert_eq!(
+            told_by("thread 'x' panicked at src/lib.rs:1:1:", "t".into()),
+            "panicked at src/lib.rs:1:1:\nt"
+        );
+    }
 }

@@ -74,7 +74,7 @@ fn event(offset: i64, payload: &str) -> Event {
         timestamp_ms: Some(1_790_000_000_000),
         key: Some(format!("key-{offset}").into()),
         payload: Some(payload.to_string().into()),
-        headers: vec![Header::new("traceparent", "00-aa-bb-01")],
+        headers: vec![Header::new("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")],
     }
 }
 
