@@ -6,9 +6,9 @@ import { number, millis, s } from './dom.js';
 const WIDTH = 164;
 const LETTER = 7.5;
 const HEIGHT = 46;
-const GAP = { x: 32, y: 20 };
+const GAP = { x: 28, y: 20 };
 /** How small it may get before it is scrolled instead. */
-const SMALLEST = 0.75;
+const SMALLEST = 0.7;
 
 /** What the report says is there: nodes by id, and the edges between them. */
 export function topology(report) {
@@ -47,9 +47,13 @@ export function graph(report) {
   const depths = [...columns.keys()].sort((a, b) => a - b);
   const most = Math.max(1, ...[...columns.values()].map((column) => column.length));
   const height = most * (HEIGHT + GAP.y);
+  const at = new Map(nodes.map((node) => [node.id, node]));
   let right = 2;
   depths.forEach((depth) => {
     const inIt = columns.get(depth);
+    // Each beside what leads to it, so that few edges cross.
+    const pull = new Map(inIt.map((node) => [node, middle(edges.filter(([, to]) => to === node.id).map(([from]) => at.get(from).y))]));
+    inIt.sort((a, b) => pull.get(a) - pull.get(b));
     const width = Math.max(...inIt.map(least));
     inIt.forEach((node, row) => {
       node.x = right;
@@ -58,7 +62,6 @@ export function graph(report) {
     });
     right += width + GAP.x;
   });
-  const at = new Map(nodes.map((node) => [node.id, node]));
   const paths = edges.map(([from, to]) => ({ from, to, element: s('path', { class: 'edge', d: way(at.get(from), at.get(to)) }) }));
   const boxes = nodes.map((node) => box(node));
   const width = right - GAP.x + 2;
@@ -80,6 +83,12 @@ export function graph(report) {
 
 const isRead = (report, topic) =>
   report.subscribers.some(({ name, subscribe }) => subscribe.includes(topic.slice('topic '.length)) && report.recent[name]?.events_per_s > 0);
+
+/** The mean of what is placed already. */
+function middle(heights) {
+  const placed = heights.filter((height) => height !== undefined);
+  return placed.length === 0 ? 0 : placed.reduce((sum, height) => sum + height, 0) / placed.length;
+}
 
 const isSubscriber = ({ id }) => id.startsWith('subscriber ');
 const least = (node) => (isSubscriber(node) ? WIDTH : Math.min(WIDTH, 24 + LETTER * node.name.length));

@@ -22,13 +22,22 @@ export function page(_parameters, report) {
   const cause = choice('cause', 'That failed by', CAUSES, 'anything');
   const element = h('div', {}, h('h1', {}, 'Dead letters'),
     section('Which', h('form', { class: 'columns', onsubmit: (event) => event.preventDefault() }, handler.field, cause.field)), said, found);
+  /** The group's handler, which chooses the group. */
+  const chooser = (group) => (report.subscribers.some(({ name }) => name === group.handler)
+    ? h('button', { class: 'plain', type: 'button', onclick: () => {
+      [handler.select.value, cause.select.value] = [group.handler, group.cause];
+      show();
+    } }, group.handler)
+    : group.handler);
   const read = async () => {
     try {
       const asked = new URLSearchParams(Object.entries({ handler: handler.select.value, cause: cause.select.value }).filter(([, value]) => value));
       const { groups, letters } = await get(`/admin/dead-letters?${asked}`);
       found.replaceChildren(...(groups.length === 0 ? [notice('There are none.')] : [
         section('By handler and cause', table('Dead letters by handler and cause', ['Handler', 'Cause', 'Letters', 'Oldest', 'Newest', 'The newest says'],
-          groups.map((group) => [group.handler, group.cause, number(group.count), ago(group.oldest_ms), ago(group.newest_ms), group.message]), [2])),
+          groups.map((group) => [chooser(group), group.cause, number(group.count), ago(group.oldest_ms), ago(group.newest_ms), group.message]), [2])),
+        h('div', { class: 'row' }, h('button', { class: 'plain', type: 'button', onclick: () => show() }, 'Read again'),
+          !handler.select.value && h('span', { class: 'faint' }, 'Choose a handler or sink to put back all of its letters, or to let go of them.')),
         handler.select.value && section('All that are chosen', settling({ handler: handler.select.value, ...(cause.select.value && { cause: cause.select.value }) }, said, show)),
         section(`The newest ${letters.length}`, table('Dead letters', ['Letter', 'Key', 'Cause', 'Failed', 'Message'], letters.toReversed().map((letter) => [
           h('a', { href: place(letter.position) }, letter.position), letter.key ?? h('span', { class: 'faint' }, 'no key'), letter.cause, ago(letter.failed_ms), letter.message,

@@ -11,7 +11,7 @@ export function page(_parameters, report) {
   const broker = h('div');
   const element = h('div', {},
     h('h1', {}, 'Pipeline'), warnings, section('Flow', drawing),
-    section('Handlers and sinks', h('div', { class: 'scroll' }, h('table', {},
+    section('Handlers and sinks', h('p', { class: 'faint' }, 'Events and dead letters are counted since the host started, rates and times over some seconds.'), h('div', { class: 'scroll' }, h('table', {},
       h('thead', {}, h('tr', {}, HEADS.map(([head, kind]) => h('th', { scope: 'col', class: kind }, head)))), rows))),
     section('Host', broker));
   const update = (now) => {

@@ -97,14 +97,14 @@ export function trace({ resource, id }, report) {
 function way({ latest, history, history_dropped: dropped, complete }, dead, open) {
   const start = Math.min(...history.map(begun));
   const length = Math.max(1, ...history.map((step) => step.timestamp_ms - start));
-  const traceId = history.map((step) => step.headers.traceparent?.split('-')[1]).find(Boolean);
+  const traceIds = [...new Set(history.map((step) => step.headers.traceparent?.split('-')[1]).filter(Boolean))];
   const steps = history.map((step) => {
     const newest = latest[step.topic];
     const record = newest && newest.partition === step.partition && newest.offset === step.offset ? newest : null;
     return entry({ step, record, history, latest, start, length, dead, open });
   });
   return [
-    section('Way', facts([['Trace', traceId && h('code', {}, traceId)], ['Took', millis(length)], ['Records', String(history.length)]]),
+    section('Way', facts([[traceIds.length > 1 ? 'Traces' : 'Trace', traceIds.length > 0 ? traceIds.map((traceId) => h('div', {}, h('code', {}, traceId))) : null], ['Took', millis(length)], ['Records', String(history.length)]]),
       dropped > 0 && notice(`${dropped} earlier records are not shown.`), !complete && h('p', { class: 'faint' }, 'There may be more to come.'),
       h('ol', { class: 'waterfall' }, steps)),
   ];
@@ -117,12 +117,16 @@ function entry({ step, record, history, latest, start, length, dead, open }) {
   const { topic, partition, offset, headers, timestamp_ms: at } = step;
   const place = `${topic}/${partition}/${offset}`;
   const source = history.find((other) => `${other.topic}/${other.partition}/${other.offset}` === headers['wasmill-source']);
-  const from = Math.max(0, (source ? source.timestamp_ms : begun(step)) - start);
+  // Its other headers are those of the record that it was before; nobody worked at it meanwhile.
+  const again = headers['wasmill-redrive-of'];
+  const from = Math.max(0, (again ? at : source ? source.timestamp_ms : begun(step)) - start);
   const failed = dead.has(topic);
-  const by = headers['wasmill-handler'] ? `${headers['wasmill-handler']} ${short(headers['wasmill-digest'])}` : 'the request';
+  const why = failed && `${headers['wasmill-failure-kind'] ?? 'failed'}: ${(headers['wasmill-failure-message'] ?? '').split('\n')[0]}`;
+  const by = again ? 'put back' : headers['wasmill-handler'] ? `${headers['wasmill-handler']} ${short(headers['wasmill-digest'])}` : 'the request';
   const details = h('details', { ontoggle: () => (details.open ? open.add(place) : open.delete(place)) },
-    h('summary', {}, h('span', { class: failed ? 'bad' : null }, h('strong', {}, topic), h('br'), h('small', { class: 'faint' }, by)),
-      bar(from / length, Math.max(0, at - start) / length, failed), h('span', {}, millis(Math.max(0, at - start - from)))),
+    h('summary', {}, h('span', { class: failed ? 'bad' : null }, h('strong', {}, topic), h('br'), h('small', { class: 'faint' }, by),
+        why && [h('br'), h('small', {}, why.length > 100 ? `${why.slice(0, 99)}…` : why)]),
+      bar(from / length, Math.max(0, at - start) / length, failed), h('span', {}, again ? '' : millis(Math.max(0, at - start - from)))),
     failed && [notice(`${headers['wasmill-failure-kind'] ?? 'failed'}: ${headers['wasmill-failure-message'] ?? ''}`, 'bad'), h('p', {}, h('a', { href: `#/dead-letters/${place}` }, 'Put it back, or let go of it'))],
     facts([['Record', place], ['Written', new Date(at).toISOString()], ...Object.entries(headers)]),
     record ? payload(record, source && latest[source.topic]) : h('p', { class: 'faint' }, 'A later record of this id in the topic is shown instead.'));

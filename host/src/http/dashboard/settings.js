@@ -26,7 +26,7 @@ function shown({ kind, component, sha256, allow, env, to, has_login: login, subs
   return facts([
     ['Component', component], ['Pinned to', sha256], ['Sends to', to], ['Logs in', kind === 'sink' ? (login ? 'yes' : 'no') : null],
     ['May read', list(subscribe)], ['May publish to', list(publish, 'nothing')], ['Dead letters to', letters],
-    ['May import', allow && list(allow, 'nothing')],
+    ['May import', allow && list(allow.map((name) => (name === 'wasi:filesystem' ? `${name} (there are no files)` : name)), 'nothing')],
     ['Environment', env && (env.length > 0 ? h('span', {}, list(env), h('small', { class: 'faint' }, ' (values aren’t shown)')) : 'none')],
     ['Memory', limits.memory_bytes && `${number(limits.memory_bytes / 1024 / 1024)} MiB`],
     [kind === 'sink' ? 'Time of one event' : 'Time of one call', millis(limits.time_ms)],

@@ -38,6 +38,8 @@ pub(super) struct Queue {
 
 struct Sending {
     exporter: SpanExporter,
+    /// The collector, as the log calls it.
+    place: String,
     spans: mpsc::Receiver<SpanData>,
     batch: usize,
     delay: Duration,
@@ -62,6 +64,7 @@ impl Queue {
         let (over, ended) = sync_channel(1);
         let sending = Sending {
             exporter,
+            place: settings.place(),
             spans: queued,
             batch: settings.batch,
             delay: settings.delay,
@@ -148,8 +151,8 @@ impl Sending {
         }
         let spans = count(dropped - told, "span");
         match self.reason.take() {
-            Some(error) => warn!("{spans} of traces dropped, in all {dropped}: {error}"),
-            None => warn!("{spans} of traces dropped, in all {dropped}: more come than the collector takes"),
+            Some(error) => warn!("{spans} of traces dropped, in all {dropped}: {}: {error}", self.place),
+            None => warn!("{spans} of traces dropped, in all {dropped}: more come than {} takes", self.place),
         }
         self.told = (dropped, Some(Instant::now()));
     }
