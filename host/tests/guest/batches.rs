@@ -130,7 +130,7 @@ fn a_batch_of_many_bytes_is_handled_in_parts_that_keep_an_instance_small() {
     let outcomes = handle(&mut handler, &[big.as_str(); 16]);
     assert!(outcomes.iter().all(|outcome| texts(outcome) == [big.as_str()]));
     assert_eq!(handler.usage().calls, 16);
-    let small = "x".repeat(100);
+    let small = "x".repeat(50);
     assert!(handle(&mut handler, &[small.as_str(); 1000]).iter().all(Result::is_ok));
     assert_eq!(handler.usage().calls, 16 + 2);
     let too_big = failure(&mut handler, &"x".repeat(4 * MIB));
