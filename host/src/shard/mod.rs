@@ -42,10 +42,8 @@ use crate::telemetry::traces::{Batch, SubscriberTracer};
 use decide::Decision;
 use window::{Flow, Slot, Window};
 
-/// How long a poll waits for the first event while a commit is on its way: what comes of it is heard no later.
+/// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(200);
-/// And while none is. It bounds how late a stop is noticed (a rebalance ends the poll); an idle shard costs what its wakes cost.
-const IDLE_WAIT: Duration = Duration::from_millis(500);
 /// Between two attempts at a broker that refuses; doubles from the first to the second.
 const REFUSED_MIN: Duration = Duration::from_millis(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);
@@ -212,8 +210,7 @@ where
         }
 
         // Poll.
-        let most = if self.submitted.is_empty() { IDLE_WAIT } else { POLL_WAIT };
-        let wait = self.window.next_due(now().monotonic).unwrap_or(most).min(most);
+        let wait = self.window.next_due(now().monotonic).unwrap_or(POLL_WAIT).min(POLL_WAIT);
         let taken = match self.source.poll(self.max_events, wait) {
             Ok(taken) => taken,
             Err(error) => return self.log_refused(error),
