@@ -68,14 +68,18 @@ pub(crate) fn batch(tail: &mut Tail, cluster: &Cluster, most: usize) -> miette::
     }
 }
 
+/// This one offset.
+pub(crate) fn alone(position: &Position) -> BTreeMap<TopicPartition, Range<i64>> {
+    BTreeMap::from([(position.topic_partition(), position.offset..position.offset + 1)])
+}
+
 /// The record at this very position, if there is one. The tail gives up what it was reading.
 pub(crate) fn record(
     tail: &mut Tail,
     cluster: &Cluster,
     position: &Position,
 ) -> miette::Result<Option<Event>> {
-    let alone = BTreeMap::from([(position.topic_partition(), position.offset..position.offset + 1)]);
-    tail.turn_to(&alone).map_err(|error| refused(cluster, error))?;
+    tail.turn_to(&alone(position)).map_err(|error| refused(cluster, error))?;
     Ok(batch(tail, cluster, 1)?.and_then(|mut records| records.pop()))
 }
 

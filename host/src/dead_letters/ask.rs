@@ -12,7 +12,7 @@ use super::settle::{Act, Wanted, settle};
 use super::whole::Whole;
 use super::{marks, only, subscribers};
 use crate::config::plan::Plan;
-use crate::event::{Event, Position, TopicPartition};
+use crate::event::{Position, TopicPartition};
 use crate::log::kafka::{Cluster, End};
 use crate::reading;
 
@@ -59,15 +59,14 @@ impl Ask {
     /// Those of [`Ask::check`]; when there is no record where one is to be shown; and when no broker answers.
     pub(crate) fn answer(&self, plan: &Plan, cluster: &Cluster) -> miette::Result<Value> {
         match self {
-            Self::List { of, cause } => {
-                let only = of.is_some();
-                let of = subscribers(plan, of.as_deref())?;
+            Self::List { of: asked, cause } => {
+                let of = subscribers(plan, asked.as_deref())?;
                 let topics: Vec<Arc<str>> = of.iter().map(|of| of.dead_letter.clone()).collect();
                 let ranges = until_now(cluster, &topics)?;
                 let settled = marks::of(cluster, &ranges)?;
                 let mut tail = reading::within(cluster, &ranges)?;
-                let takes = |letter: &Event| !only || of.iter().any(|of| of.has(letter));
-                let wanted = Listing { takes: &takes, cause: cause.as_deref(), each: MOST_EACH };
+                let of = asked.as_ref().and(of.first());
+                let wanted = Listing { of, takes: &|_| true, cause: cause.as_deref(), each: MOST_EACH };
                 let listed = list(&mut tail, cluster, &settled, &wanted, |_| ())?;
                 serde_json::to_value(&listed).into_diagnostic()
             }

@@ -9,6 +9,7 @@ use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde::Serialize;
 
+use super::Subscriber;
 use super::letter::Failed;
 use super::marks::{self, Marks};
 use crate::event::{Event, Position, now_ms};
@@ -33,10 +34,11 @@ pub(crate) fn list(
     let mut groups = Groups::default();
     let mut newest = Newest::default();
     let see = |letter: Event| {
-        if !(wanted.takes)(&letter) || marks::is_settled(settled, &letter) {
+        let is_asked_for = wanted.of.is_none_or(|of| of.has(&letter)) && (wanted.takes)(&letter);
+        if !is_asked_for || marks::is_settled(settled, &letter) {
             return;
         }
-        if groups.add(&letter, wanted.cause) {
+        if groups.add(&letter, wanted.cause) && wanted.each > 0 {
             newest.add(&letter, wanted.each);
         }
     };
@@ -47,6 +49,8 @@ pub(crate) fn list(
 
 /// Which are listed, and how.
 pub(crate) struct Listing<'a> {
+    /// Only those of this one: others may share its topic.
+    pub(crate) of: Option<&'a Subscriber<'a>>,
     /// Whether it is from the time that was asked for.
     pub(crate) takes: &'a dyn Fn(&Event) -> bool,
     /// Only those that failed so.

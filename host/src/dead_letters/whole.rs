@@ -1,6 +1,5 @@
 //! One dead letter, whole.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str;
 
@@ -13,6 +12,7 @@ use super::letter::{self, Failed};
 use super::marks::{self, Mark};
 use crate::event::{Event, Position, rfc3339_millis};
 use crate::log::kafka::Cluster;
+use crate::reading;
 use crate::shard::original;
 use crate::text::{one_line, readable, short};
 
@@ -42,8 +42,7 @@ impl Whole {
     /// The one that stands there.
     pub(crate) fn read(cluster: &Cluster, position: &Position) -> miette::Result<Self> {
         let letter = letter::at(cluster, position)?;
-        let alone = BTreeMap::from([(position.topic_partition(), position.offset..position.offset + 1)]);
-        let marks = marks::of(cluster, &alone)?;
+        let marks = marks::of(cluster, &reading::alone(position))?;
         let mark = marks.get(&position.to_string()).filter(|_| marks::is_settled(&marks, &letter));
         Ok(Self { settled: mark.cloned().flatten(), ..Self::of(&letter) })
     }

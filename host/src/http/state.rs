@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::event::{Event, headers};
+use crate::telemetry::trace_context;
 use crate::text::cut;
 
 /// Records of an id's history; beyond it the oldest go.
@@ -121,11 +122,11 @@ impl State {
         }
     }
 
-    /// The ids of the traces that its records are of (W3C Trace Context: `version-trace-parent-flags`).
+    /// The ids of the traces that its records are of.
     pub(super) fn traces(&self) -> impl Iterator<Item = &str> {
         self.history.iter().filter_map(|step| {
             let (_, parent) = step.headers.iter().find(|(name, _)| *name == headers::TRACEPARENT)?;
-            parent.split('-').nth(1)
+            trace_context::trace_id(parent.as_bytes())
         })
     }
 

@@ -234,7 +234,7 @@ pub(super) fn offsets(ground: &Ground) -> miette::Result<Offsets> {
 }
 
 /// What is committed of each partition of the topic: records, and the markers of transactions.
-fn extents(
+pub(super) fn extents(
     ground: &Ground,
     offsets: &mut Offsets,
     topic: &str,

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
-use std::sync::Arc;
 
 use miette::miette;
 use wasmill_anchors::{Task, details, number, order, placed_at_us};
 
 use super::Ground;
-use super::contestant::{Contestant, Kind, load, offsets};
+use super::contestant::{Contestant, Kind, extents, load, offsets};
 use crate::cli::broker;
 use crate::event::{Event, TopicPartition};
 use crate::process::Process;
@@ -30,16 +29,14 @@ pub(super) fn round(ground: &Ground, kind: Kind, events: u64) -> miette::Result<
     let task = ground.task(kind)?;
     let mut contestant = Contestant::start(ground, kind, &task)?;
     let mut offsets = offsets(ground)?;
-    let topic: [Arc<str>; 1] = [task.output.as_str().into()];
-    let refused = |error| broker::refused(&ground.cluster, error);
-    let before = offsets.extents(&topic).map_err(refused)?;
+    let before = extents(ground, &mut offsets, &task.output)?;
     let processor = contestant.sum(Process::processor_seconds)?;
 
     let warm_up = ground.warm_up();
     let visible_ms = load(&task, warm_up..warm_up + events, ground.bytes)? / 1000;
     let processor = contestant.until_done(ground, &task)? - processor;
     let peak_memory_mb = contestant.sum(|process| Ok(process.peak_bytes()? as f64 / 1e6))?;
-    let after = offsets.extents(&topic).map_err(refused)?;
+    let after = extents(ground, &mut offsets, &task.output)?;
     let made: BTreeMap<_, _> = after
         .into_iter()
         .map(|(partition, extent)| {

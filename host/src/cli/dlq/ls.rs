@@ -64,9 +64,8 @@ pub(super) fn run(plan: &Plan, args: &Args) -> miette::Result<ExitCode> {
     let mut tail = broker::within(&cluster, &span.ranges)?;
     let spinner = ProgressBar::new_spinner().with_message("reading");
     let wanted = Listing {
-        takes: &|letter| {
-            span.takes(letter) && (args.handler.is_none() || subscribers.iter().any(|of| of.has(letter)))
-        },
+        of: args.handler.as_ref().and(subscribers.first()),
+        takes: &|letter| span.takes(letter),
         cause: args.cause.as_deref(),
         each: if args.each { MOST_EACH } else { 0 },
     };

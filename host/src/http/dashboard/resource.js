@@ -121,13 +121,14 @@ function entry({ step, record, history, latest, start, length, dead, open }) {
   const again = headers['wasmill-redrive-of'];
   const from = Math.max(0, (again ? at : source ? source.timestamp_ms : begun(step)) - start);
   const failed = dead.has(topic);
-  const why = failed && `${headers['wasmill-failure-kind'] ?? 'failed'}: ${(headers['wasmill-failure-message'] ?? '').split('\n')[0]}`;
+  const why = `${headers['wasmill-failure-kind'] ?? 'failed'}: ${headers['wasmill-failure-message'] ?? ''}`;
+  const [inShort] = why.split('\n');
   const by = again ? 'put back' : headers['wasmill-handler'] ? `${headers['wasmill-handler']} ${short(headers['wasmill-digest'])}` : 'the request';
   const details = h('details', { ontoggle: () => (details.open ? open.add(place) : open.delete(place)) },
     h('summary', {}, h('span', { class: failed ? 'bad' : null }, h('strong', {}, topic), h('br'), h('small', { class: 'faint' }, by),
-        why && [h('br'), h('small', {}, why.length > 100 ? `${why.slice(0, 99)}…` : why)]),
+        failed && [h('br'), h('small', {}, inShort.length > 100 ? `${inShort.slice(0, 99)}…` : inShort)]),
       bar(from / length, Math.max(0, at - start) / length, failed), h('span', {}, again ? '' : millis(Math.max(0, at - start - from)))),
-    failed && [notice(`${headers['wasmill-failure-kind'] ?? 'failed'}: ${headers['wasmill-failure-message'] ?? ''}`, 'bad'), h('p', {}, h('a', { href: `#/dead-letters/${place}` }, 'Put it back, or let go of it'))],
+    failed && [notice(why, 'bad'), h('p', {}, h('a', { href: `#/dead-letters/${place}` }, 'Put it back, or let go of it'))],
     facts([['Record', place], ['Written', new Date(at).toISOString()], ...Object.entries(headers)]),
     record ? payload(record, source && latest[source.topic]) : h('p', { class: 'faint' }, 'A later record of this id in the topic is shown instead.'));
   details.open = open.has(place);
