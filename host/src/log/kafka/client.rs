@@ -74,10 +74,11 @@ impl Base {
             &[
                 // After its own queue ran full, librdkafka waits this long before it fetches again (1000 by default).
                 ("fetch.queue.backoff.ms", "10"),
-                // 100,000 by default, which costs 80-90 MB a consumer and is no faster.
-                ("queued.min.messages", "20000"),
-                // Of all its partitions; 64 MiB by default. Half a second of the fastest consumer that was measured.
-                ("queued.max.messages.kbytes", "8192"),
+                // Of each partition; 100,000 by default, which costs 80-90 MB a consumer and is no faster.
+                ("queued.min.messages", "3000"),
+                // Of all its partitions; 64 MiB by default. What the fastest consumer that was measured does in a tenth of a
+                // second: many times what an answer of the broker takes.
+                ("queued.max.messages.kbytes", "2048"),
                 // Apache Kafka answers as soon as there is a record; the embedded broker only when this is over.
                 ("fetch.wait.max.ms", if self.embedded { "10" } else { "500" }),
                 // How long a killed member blocks its partitions.
