@@ -188,6 +188,52 @@ fn what_fails_is_seen_with_its_reason_and_put_back() {
 }
 
 #[test]
+fn what_became_of_pipeline_toml_is_seen_and_who_joins_is_drawn() {
+    visit("configuration", |visit| {
+        let path = visit.pipeline.path().join("pipeline.toml");
+        let shipped = fs::read_to_string(&path).unwrap();
+        visit.click(&link("Configuration"));
+        visit.click("//summary[.='transaction-processor']");
+        visit.read("//details[summary='transaction-processor']//dd[.='5 in all']");
+
+        // A mistake is shown with its place, and what ran before goes on.
+        rename_over(&path, shipped.replace("attempts = 5", "attemps = 6").as_bytes());
+        visit.click(&button("Read it again"));
+        visit.shows("The file as it is now was refused");
+        visit.shows("pipeline.toml:");
+        visit.shows("attemps");
+        visit.read("//details[summary='transaction-processor']//dd[.='5 in all']");
+
+        let another = "\n[handlers.another]\ncomponent = \"components/order-formatter.wasm\"\n\
+                       subscribe = [\"orders\"]\npublish = [\"order_details\"]\n";
+        let mended = shipped.replace("attempts = 5", "attempts = 6") + another;
+        rename_over(&path, mended.as_bytes());
+        visit.click(&button("Read it again"));
+        visit.shows("handlers.another is new: it starts");
+        visit.click("//summary[.='another']");
+        visit.read("//details[summary='another']//dd[contains(., 'order_details')]");
+        visit.click("//summary[.='transaction-processor']");
+        visit.read("//details[summary='transaction-processor']//dd[.='6 in all']");
+
+        // Each stands behind all that lead to it.
+        visit.click(&link("Pipeline"));
+        visit.read("//*[name()='svg']//*[name()='title'][.='another']");
+        let left = |name: &str| {
+            visit.browser.run(&format!(
+                "const boxes = [...document.querySelectorAll('.graph g')];
+                 const box = boxes.find((each) => each.querySelector('title').textContent === '{name}');
+                 return Math.round(box.getBoundingClientRect().left)"
+            ))
+        };
+        let (orders, details) = (left("orders").as_i64(), left("order_details").as_i64());
+        let joined = left("another").as_i64();
+        assert_eq!(joined, left(HANDLER).as_i64());
+        assert!(orders < joined && joined < details, "{orders:?} {joined:?} {details:?}");
+        assert_eq!(visit.browser.run("return document.querySelectorAll('.graph .edge').length"), 13);
+    });
+}
+
+#[test]
 fn the_page_goes_live_again_by_itself_when_the_host_is_back() {
     visit("restart", |visit| {
         visit.stop_host();

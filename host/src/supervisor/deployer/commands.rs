@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::super::history::{Held, Kept};
 use super::candidate::Candidate;
 use super::{Deployer, settings};
+use crate::config::Change;
 use crate::config::plan::HandlerPlan;
 use crate::http::{Asked, Command, Refused, RefusedKind};
 use crate::text::short;
@@ -23,7 +24,7 @@ impl Deployer {
             Command::Settings { handler } => self.settings(&handler),
             Command::Rollback { handler, to } => self.roll_back(&handler, to.as_deref()),
             Command::Parked => Ok(json!({ "parked": self.parts.grounds.status.parked_report() })),
-            Command::Reload => self.reload().map(|changes| json!({ "changes": changes })).map_err(|lines| {
+            Command::Reload => self.reload().map(|changes| told(&changes)).map_err(|lines| {
                 invalid(lines.join("\n"), "mend pipeline.toml; everything goes on as it was")
             }),
             Command::Diff { toml } => self.diff(toml),
@@ -127,13 +128,23 @@ impl Deployer {
         // Not those of a plan that was only asked about.
         self.watch_files();
         match judged {
-            Ok(reload) => Ok(json!({ "changes": reload.changes })),
+            Ok(reload) => Ok(told(&reload.changes)),
             Err(refusal) => {
                 let help = "the running host would refuse this and go on as it was";
                 Err(invalid(refusal.lines().join("\n"), help))
             }
         }
     }
+}
+
+/// Each with a sentence about it, for those who only show it.
+fn told(changes: &[Change]) -> Value {
+    let told = changes.iter().map(|change| {
+        let mut told = json!(change);
+        told["message"] = change.to_string().into();
+        told
+    });
+    json!({ "changes": told.collect::<Vec<_>>() })
 }
 
 fn only(kept: &[Arc<str>], prefix: &str, handler: &str) -> Result<Arc<str>, Refused> {
