@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::host::{self, Host, Pipeline, signal, until, wasmill};
-use common::kafka::Broker;
+use common::kafka::{Broker, free_port};
 use common::{built_guest, digest, http, orders, rename_over, version, wait_for};
 use serde_json::{Value, json};
 
@@ -359,6 +359,28 @@ fn limits_env_and_schemas_change_without_leaving_a_group() {
     signal(host.pid(), "HUP");
     reloads(4);
     assert_eq!(host.log().matches("partitions assigned").count(), 4, "{}", host.log());
+}
+
+#[test]
+fn changes_while_no_broker_is_there_leave_nobody_waiting_for_ever() {
+    let (data, port) = (tempfile::tempdir().unwrap(), free_port());
+    let pipeline = Pipeline::shipped(|text| text);
+    let mut host = Host::start(&pipeline, &format!("127.0.0.1:{port}"), "one", &[]);
+    let reloads = |count: u64| {
+        let reloads = || host.status().map(|status| status["config"]["reloads"].clone());
+        until(Duration::from_secs(30), || reloads() == Some(count.into()))
+            .unwrap_or_else(|()| panic!("not reload {count}\n{}", host.log()));
+    };
+    reloads(0);
+    for count in 1..=3 {
+        edit(&pipeline, |text| {
+            text.replace(&format!("attempts = {}", 4 + count), &format!("attempts = {}", 5 + count))
+        });
+        reloads(count);
+    }
+    let _kafka = Broker::start_with(data.path(), port);
+    host.ready();
+    order(&host, 1);
 }
 
 #[test]

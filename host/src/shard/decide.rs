@@ -409,6 +409,9 @@ mod tests {
         window.begin(in_0, Beyond { undone: vec![500], end: 600 });
         window.admit((0..3).map(|n| event(0, n, Some(1), 1)).collect());
         assert_eq!(turn(&mut window, Duration::ZERO), [0, 1, 2]);
+        // Once more, while the partition stays where it is.
+        window.admit((0..2).map(|n| event(0, n, Some(1), 1)).collect());
+        assert_eq!(turn(&mut window, Duration::ZERO), [0, 1]);
     }
 
     #[test]

@@ -27,8 +27,9 @@ pub(super) struct Window {
 
 struct Partition {
     id: TopicPartition,
-    /// What was committed when it began. Nothing before it comes, unless the topic is another one by now.
-    committed: i64,
+    /// What was committed when it began, or one past the last that came. Nothing before it comes, unless the topic is
+    /// another one by now.
+    next: i64,
     /// Polled, and not done.
     entries: VecDeque<Entry>,
     /// Below `end`, and neither polled again yet nor done, by the progress that was committed.
@@ -109,9 +110,9 @@ impl Window {
     /// A partition goes on from here.
     pub(super) fn begin(&mut self, id: TopicPartition, beyond: Beyond) {
         let Beyond { undone, end } = beyond;
-        let committed = undone.first().copied().unwrap_or(end);
+        let next = undone.first().copied().unwrap_or(end);
         self.partitions.retain(|partition| partition.id != id);
-        self.partitions.push(Partition { committed, awaited: undone.into(), ..Partition::new(id, end) });
+        self.partitions.push(Partition { next, awaited: undone.into(), ..Partition::new(id, end) });
     }
 
     /// Takes events up, but for those that are done already.
@@ -308,15 +309,16 @@ impl Window {
 impl Partition {
     fn new(id: TopicPartition, end: i64) -> Self {
         let (entries, awaited) = (VecDeque::new(), VecDeque::new());
-        Self { id, committed: end, entries, awaited, end, done: end, waiting: 0, bytes: 0, paused: false }
+        Self { id, next: end, entries, awaited, end, done: end, waiting: 0, bytes: 0, paused: false }
     }
 
     fn admit(&mut self, event: Event) {
         let offset = event.position.offset;
-        if offset < self.committed {
+        if offset < self.next {
             // The topic was made anew, and its offsets begin anew: what was noted is of the old one.
             *self = Self { paused: self.paused, ..Self::new(self.id.clone(), offset) };
         }
+        self.next = offset + 1;
         // What is gone from the topic doesn't come any more.
         while self.awaited.front().is_some_and(|awaited| *awaited < offset) {
             self.awaited.pop_front();

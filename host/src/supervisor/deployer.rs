@@ -107,6 +107,8 @@ struct Coming {
     names: BTreeSet<Arc<str>>,
     task: Task,
     there: Signal,
+    /// Given with it: those whom earlier plans have left waiting.
+    earlier: Vec<Signal>,
 }
 
 impl Topics {
@@ -290,24 +292,25 @@ impl Deployer {
     fn ensure(&mut self, plan: &Plan) -> miette::Result<()> {
         let names: BTreeSet<Arc<str>> = plan.topics.iter().map(|topic| topic.name.clone()).collect();
         // Whoever waits for what is being created already waits for the new ones then, or is told to go.
-        let mut waiting = Vec::new();
-        if let Some(Coming { names, task, there }) = self.topics.coming.take() {
-            if there.given() {
-                self.topics.there.extend(names);
+        let mut earlier = Vec::new();
+        if let Some(coming) = self.topics.coming.take() {
+            if coming.there.given() {
+                self.topics.there.extend(coming.names);
             } else {
-                task.stop.give();
-                waiting.push(there);
+                coming.task.stop.give();
+                earlier = coming.earlier;
+                earlier.push(coming.there);
             }
         }
         if names.is_subset(&self.topics.there) {
-            waiting.iter().for_each(Signal::give);
+            earlier.iter().for_each(Signal::give);
             self.parts.grounds.status.started();
             return Ok(());
         }
         let there = Signal::default();
-        waiting.push(there.clone());
-        let task = jobs::create_topics(&self.parts.grounds, &plan.topics, waiting)?;
-        self.topics.coming = Some(Coming { names, task, there });
+        let all = earlier.iter().chain([&there]).cloned().collect();
+        let task = jobs::create_topics(&self.parts.grounds, &plan.topics, all)?;
+        self.topics.coming = Some(Coming { names, task, there, earlier });
         Ok(())
     }
 

@@ -169,6 +169,32 @@ fn a_partition_that_comes_back_after_a_rebalance_is_not_paused_any_more() {
     });
 }
 
+/// Of partitions of which nothing was committed yet, nothing would tell what is missing.
+#[test]
+fn what_a_rebalance_gives_in_the_middle_of_a_rewind_is_read_from_its_beginning() {
+    let t = Topics::new(kafka::broker(), 2);
+    let (_c1, mut first) = t.shard(&t.cluster("a"), 0);
+    publish(&t.cluster("a"), &(0..20).map(|n| record(&t.input, n)).collect::<Vec<_>>());
+    poll_until(&mut first, 20);
+
+    let (_c2, mut second) = t.shard(&t.cluster("b"), 0);
+    wait_for("one each", || {
+        second.poll(1, Duration::from_millis(50)).expect("a poll");
+        first.rewind().is_ok() && first.positions().len() == 1
+    });
+    let (kept, _) = first.positions().pop_first().expect("a partition");
+    let all = read_all(&t.cluster("a"), &t.input).into_iter().map(|event| event.position);
+    let all: Vec<_> = all.filter(|position| position.partition == kept.partition).collect();
+    assert!(all.len() > 3, "{all:?}");
+    let mut told = Vec::new();
+    wait_for("its events", || {
+        let polled = first.poll(3, Duration::from_millis(50)).expect("a poll");
+        told.extend(polled.events.into_iter().map(|event| event.position));
+        told.len() >= all.len()
+    });
+    assert_eq!(told, all);
+}
+
 #[test]
 fn offsets_that_a_transaction_holds_for_long_are_told_with_a_remedy() {
     let t = Topics::new(kafka::broker(), 1);

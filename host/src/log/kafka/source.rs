@@ -53,6 +53,8 @@ pub struct Source {
     progress: BTreeMap<TopicPartition, Progress>,
     /// Partitions that were sought to their committed offset once more, since their assignment or a rewind.
     sought: HashSet<TopicPartition>,
+    /// Partitions that were taken or given, which the next poll tells.
+    forgotten: HashSet<TopicPartition>,
 }
 
 impl Source {
@@ -85,6 +87,7 @@ impl Source {
             begun: HashSet::new(),
             progress: BTreeMap::new(),
             sought: HashSet::new(),
+            forgotten: HashSet::new(),
         })
     }
 
@@ -183,6 +186,19 @@ impl Source {
         Ok(())
     }
 
+    /// Forgets what was noted of partitions that were taken or given since it was last done; tells which.
+    fn forget(&mut self) -> HashSet<TopicPartition> {
+        let forgotten = mem::take(&mut self.consumer.context().own.state().forgotten);
+        if !forgotten.is_empty() {
+            self.stash.retain(|event| !forgotten.contains(&event.position.topic_partition()));
+            self.begun.retain(|partition| !forgotten.contains(partition));
+            self.progress.retain(|partition, _| !forgotten.contains(partition));
+            self.sought.retain(|partition| !forgotten.contains(partition));
+            self.forgotten.extend(forgotten.iter().cloned());
+        }
+        forgotten
+    }
+
     fn seek(&self, target: TopicPartitionList) -> Result<TopicPartitionList, LogError> {
         let unavailable = |e: KafkaError| LogError::Unavailable(format!("can't rewind: {e}"));
         let sought = self.consumer.seek_partitions(target, CALL).map_err(unavailable)?;
@@ -235,6 +251,8 @@ impl log::Source for Source {
         if let Some(held) = self.held.take() {
             return Err(held);
         }
+        // A rewind serves rebalances as well, and a poll that failed has told of none: what comes now is of after them.
+        self.forget();
         let voice = &self.consumer.context().voice;
         voice.reach_again(self.consumer.client());
         let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
@@ -271,14 +289,10 @@ impl log::Source for Source {
             self.consumer.context().voice.works();
             self.consumer.context().own.state().silent_since = None;
         }
-        let forgotten = mem::take(&mut self.consumer.context().own.state().forgotten);
-        if !forgotten.is_empty() {
-            polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
-            self.begun.retain(|partition| !forgotten.contains(partition));
-            self.progress.retain(|partition, _| !forgotten.contains(partition));
-            self.sought.retain(|partition| !forgotten.contains(partition));
-            polled.forgotten = forgotten.into_iter().collect();
-        }
+        // What comes after a rebalance is left to the next poll: all of these came before.
+        let forgotten = self.forget();
+        polled.events.retain(|e| !forgotten.contains(&e.position.topic_partition()));
+        polled.forgotten = mem::take(&mut self.forgotten).into_iter().collect();
         match self.begin(&polled.events) {
             Ok(progress) => polled.progress = progress,
             Err(error) => {
