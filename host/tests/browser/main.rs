@@ -183,6 +183,8 @@ fn what_fails_is_seen_with_its_reason_and_put_back() {
         visit.read("//dt[.='Settled']/following-sibling::dd[1][starts-with(., 'redriven')]");
         visit.go("/resources/orders");
         arrives_in(visit, &trapped, "emails_sent");
+        visit.go(&format!("/trace/orders/{trapped}"));
+        visit.read("//summary[.//strong='order_confirmed'][contains(., 'put back')]");
         suits_everybody(visit, letters, "Dead letters");
     });
 }
@@ -239,6 +241,11 @@ fn the_page_goes_live_again_by_itself_when_the_host_is_back() {
         visit.stop_host();
         visit.shows("no word from the host");
         visit.start_host();
+        visit.shows("all is well");
+        // One that hangs says nothing, and its connections stay.
+        visit.signal_host("STOP");
+        visit.shows("no word from the host");
+        visit.signal_host("CONT");
         visit.shows("all is well");
         visit.click(&link("orders"));
         visit.click(&button("Place it"));

@@ -58,6 +58,10 @@ impl Visit {
         self.host.insert(host).ready();
     }
 
+    pub(crate) fn signal_host(&self, name: &str) {
+        self.host.as_ref().expect("a host that runs").signal(name);
+    }
+
     pub(crate) fn stop_host(&mut self) {
         let (status, _) = self.host.take().expect("a host that runs").stop("TERM");
         assert!(status.success(), "{status}");

@@ -15,7 +15,7 @@ export function bars(name, { buckets, count }, text) {
   const what = (at) => (buckets[at][0] == null ? `above ${text(GREATEST)}` : `up to ${text(buckets[at][0])}`);
   const words = buckets.map(([, of], at) => (of > 0 ? `${number(of)} ${what(at)}` : null)).filter(Boolean).join(', ');
   return h('figure', { class: 'bars' }, h('figcaption', {}, name),
-    s('svg', { width: buckets.length * STEP, height: HEIGHT, role: 'img', 'aria-label': `${name}: ${words}` },
+    s('svg', { viewBox: `0 0 ${buckets.length * STEP} ${HEIGHT}`, preserveAspectRatio: 'none', width: buckets.length * STEP, height: HEIGHT, role: 'img', 'aria-label': `${name}: ${words}` },
       buckets.map(([, of], at) => {
         const height = of > 0 ? Math.max(1, (of / most) * HEIGHT) : 0;
         return s('rect', { x: at * STEP, y: HEIGHT - height, width: STEP - 2, height }, s('title', {}, `${number(of)} ${what(at)}`));

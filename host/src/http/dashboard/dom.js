@@ -22,11 +22,16 @@ function fill(element, attributes, children) {
   return element;
 }
 
-/** Puts others in the place of what is there. The focus stays on the link that it was on, or at the same place. */
+/**
+ * Puts others in the place of what is there. The focus stays on the link that it was on, or at the same place; so does what
+ * was scrolled.
+ */
 export function replace(place, nodes) {
   const stops = () => [...place.querySelectorAll('a, button, summary, [tabindex]')];
   const [at, href] = [stops().indexOf(document.activeElement), document.activeElement?.getAttribute('href')];
-  place.replaceChildren(...nodes);
+  const scrolled = [...place.querySelectorAll('.scroll')].map(({ scrollLeft: left, scrollTop: top }) => ({ left, top }));
+  place.replaceChildren(...[...nodes].filter((node) => node != null && node !== false));
+  [...place.querySelectorAll('.scroll')].forEach((each, index) => each.scrollTo(scrolled[index] ?? { left: 0, top: 0 }));
   if (at >= 0) (stops().find((stop) => href && stop.getAttribute('href') === href) ?? stops()[at])?.focus({ preventScroll: true });
 }
 
@@ -65,6 +70,10 @@ export function millis(value) {
   return `${value >= 10 ? Math.round(value) : value.toFixed(1)} ms`;
 }
 
+/** A time of today, or a day as well. */
 export function time(ms) {
-  return h('time', { datetime: new Date(ms).toISOString() }, new Date(ms).toLocaleTimeString([], { hour12: false }));
+  const at = new Date(ms);
+  const isToday = at.toDateString() === new Date().toDateString();
+  const text = isToday ? at.toLocaleTimeString([], { hour12: false }) : at.toLocaleString([], { hour12: false });
+  return h('time', { datetime: at.toISOString() }, text);
 }

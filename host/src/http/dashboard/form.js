@@ -9,7 +9,7 @@ export function field(schema, name = '', required = true) {
   if (schema.enum) return choice(schema, name, required);
   if (kind === 'object' && schema.properties) return object(schema, name);
   if (kind === 'array' && schema.items) return list(schema, name, required);
-  if (kind === 'boolean') return check(schema, name);
+  if (kind === 'boolean') return check(schema, name, required);
   if (kind === 'integer' || kind === 'number') return text(schema, name, required, Number, kind);
   if (kind === 'string') return text(schema, name, required, String, kind);
   return text(schema, name, required, JSON.parse, 'json');
@@ -62,7 +62,7 @@ function labelled(schema, name, input) {
 
 function text(schema, name, required, parse, kind) {
   const example = schema.examples?.[0] ?? schema.default;
-  const input = h('input', {
+  const input = kind === 'json' ? h('textarea', { name, required, rows: 4, spellcheck: 'false' }) : h('input', {
     name, required, autocomplete: 'off', maxlength: schema.maxLength, placeholder: example,
     type: kind === 'integer' || kind === 'number' ? 'number' : 'text',
     step: kind === 'number' ? 'any' : null, min: schema.minimum, max: schema.maximum,
@@ -76,7 +76,7 @@ function choice(schema, name, required) {
   return { element: labelled(schema, name, input), value: () => (input.value === '' ? undefined : schema.enum[Number(input.value)]) };
 }
 
-function check(schema, name) {
+function check(schema, name, required) {
   const input = h('input', { name, type: 'checkbox' });
-  return { element: labelled(schema, name, input), value: () => input.checked || undefined };
+  return { element: labelled(schema, name, input), value: () => input.checked || (required ? false : undefined) };
 }

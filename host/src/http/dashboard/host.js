@@ -1,7 +1,7 @@
 // The host: what became of pipeline.toml, what is in force of it, and which keys wait.
 
 import { get, poll, send } from './api.js';
-import { facts, h, notice, number, section, table, time } from './dom.js';
+import { facts, h, notice, number, replace, section, table, time } from './dom.js';
 import { tell } from './pipeline.js';
 import { settings } from './settings.js';
 
@@ -16,7 +16,7 @@ export function config(_parameters, report) {
       const { changes } = await send('POST', '/admin/reload', {});
       said.replaceChildren(changes.length > 0 ? h('ul', {}, changes.map(({ message }) => h('li', {}, message))) : h('p', {}, 'Nothing has changed.'));
     } catch (error) {
-      said.replaceChildren(notice(error.message, 'bad'), h('pre', {}, error.problem?.detail ?? ''));
+      replace(said, [notice(error.message, 'bad'), error.problem?.detail && h('pre', {}, error.problem.detail)]);
     }
   };
   const force = h('div');

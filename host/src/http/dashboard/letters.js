@@ -1,7 +1,7 @@
 // Dead letters: which there are, one of them whole, the way back, and the way out.
 
 import { get, send } from './api.js';
-import { facts, h, notice, number, section, short, table } from './dom.js';
+import { facts, h, notice, number, replace, section, short, table } from './dom.js';
 import { duration } from './pipeline.js';
 
 /** What an event can fail by. */
@@ -33,7 +33,7 @@ export function page(_parameters, report) {
     try {
       const asked = new URLSearchParams(Object.entries({ handler: handler.select.value, cause: cause.select.value }).filter(([, value]) => value));
       const { groups, letters } = await get(`/admin/dead-letters?${asked}`);
-      found.replaceChildren(...(groups.length === 0 ? [notice('There are none.')] : [
+      replace(found, groups.length === 0 ? [notice('There are none.')] : [
         section('By handler and cause', table('Dead letters by handler and cause', ['Handler', 'Cause', 'Letters', 'Oldest', 'Newest', 'The newest says'],
           groups.map((group) => [chooser(group), group.cause, number(group.count), ago(group.oldest_ms), ago(group.newest_ms), group.message]), [2])),
         h('div', { class: 'row' }, h('button', { class: 'plain', type: 'button', onclick: () => show() }, 'Read again'),
@@ -42,7 +42,7 @@ export function page(_parameters, report) {
         section(`The newest ${letters.length}`, table('Dead letters', ['Letter', 'Key', 'Cause', 'Failed', 'Message'], letters.toReversed().map((letter) => [
           h('a', { href: place(letter.position) }, letter.position), letter.key ?? h('span', { class: 'faint' }, 'no key'), letter.cause, ago(letter.failed_ms), letter.message,
         ]))),
-      ].filter(Boolean)));
+      ]);
     } catch (error) {
       found.replaceChildren(notice(error.message, 'bad'));
     }
@@ -64,11 +64,12 @@ export function letter({ topic, partition, offset }, report) {
   const whole = h('div', {}, h('p', { class: 'faint' }, 'reading …'));
   const said = h('div', { role: 'status' });
   const element = h('div', {}, h('h1', {}, `Dead letter ${position}`), said, whole);
-  const owner = report.subscribers.find(({ dead_letter: of }) => of === topic)?.name;
   const show = async () => {
     try {
       const it = await get(`/admin/dead-letters/${encodeURIComponent(topic)}/${partition}/${offset}`);
-      whole.replaceChildren(
+      // Several may share the topic.
+      const owner = report.subscribers.find(({ name }) => name === it.handler)?.name;
+      replace(whole, [
         section('Why', facts([
           ['Handler', it.handler && h('a', { href: `#/handlers/${encodeURIComponent(it.handler)}` }, it.handler)],
           ['Version', it.digest && h('code', {}, short(it.digest))],
@@ -80,7 +81,8 @@ export function letter({ topic, partition, offset }, report) {
         ]), it.backtrace && h('pre', { 'aria-label': 'Backtrace' }, it.backtrace)),
         !it.settled && owner && section('What to do', settling({ handler: owner, at: [position] }, said, show)),
         section('The event', facts([['Key', text(it.key) ?? 'none'], ...it.headers.map(([name, value]) => [name, text(value)])]),
-          h('pre', { 'aria-label': 'Payload' }, text(it.payload) ?? 'none')));
+          h('pre', { 'aria-label': 'Payload' }, text(it.payload) ?? 'none')),
+      ]);
     } catch (error) {
       whole.replaceChildren(notice(error.message, 'bad'));
     }

@@ -22,7 +22,8 @@ export function logs(name) {
       const now = new Map();
       for (const line of lines) {
         const owner = traces[line.trace];
-        const key = `${line.number} ${owner ? owner.id : ''}`;
+        // They are numbered anew by each start of the host.
+        const key = `${line.number} ${line.at_ms} ${owner ? owner.id : ''}`;
         now.set(key, shown.get(key) ?? row(line, owner));
       }
       for (const [key, element] of shown) if (!now.has(key)) element.remove();

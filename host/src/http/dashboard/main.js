@@ -79,20 +79,32 @@ function told(now) {
 }
 
 function lost(error) {
-  if (error.status === 401 || error.status === 403) {
+  if (error.status === 401) {
     say('the host wants a token', 'warn');
     ask(error.message);
     return 'stop';
+  }
+  if (error.status === 403) {
+    // There is no token that would help.
+    say('the host lets nobody in from here', 'bad');
+    clear();
+    main.replaceChildren(h('section', {}, h('h1', {}, 'This host lets nobody in from here'), h('p', {}, error.message)));
+    return 'go on';
   }
   say('no word from the host; trying on', 'bad');
   return 'go on';
 }
 
-/** For the token, where the host was started with one. */
-function ask(why) {
+/** What was shown is nobody's business here. */
+function clear() {
   shown?.leave?.();
   shown = null;
   report = null;
+}
+
+/** For the token, where the host was started with one. */
+function ask(why) {
+  clear();
   const input = h('input', { id: 'token', type: 'password', autocomplete: 'current-password', required: true });
   const go = h('button', {}, 'Go on');
   main.replaceChildren(h('section', {}, h('h1', {}, 'This host wants to know who asks'), h('p', {}, why),

@@ -56,7 +56,9 @@ async function place(resource, into) {
     into.replaceChildren(notice(error.message, 'bad'));
     return;
   }
-  const body = field(schema, '');
+  // Without a schema, of all that may be in it only the key is known.
+  const isKnown = Object.keys(schema.properties ?? {}).length > 1 || schema.required?.length > 0;
+  const body = isKnown ? field(schema, '') : field({ description: 'As JSON.' }, 'body');
   const said = h('div', { role: 'status' });
   into.replaceChildren(h('form', { onsubmit: async (event) => {
     event.preventDefault();
@@ -66,7 +68,7 @@ async function place(resource, into) {
       said.replaceChildren(h('p', {}, 'Placed: ', h('a', { href: `#${path('trace', resource, id)}` }, id)));
     } catch (error) {
       const faults = error.problem?.errors ?? error.problem?.faults ?? [];
-      said.replaceChildren(notice(error.message, 'bad'), faults.length > 0 && h('ul', {}, faults.map((fault) => h('li', {}, text(fault)))));
+      replace(said, [notice(error.message, 'bad'), faults.length > 0 && h('ul', {}, faults.map((fault) => h('li', {}, text(fault))))]);
     }
   } }, body.element, h('button', {}, 'Place it')), said);
 }
