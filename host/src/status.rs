@@ -66,6 +66,15 @@ struct Shard {
     peak_memory: Option<usize>,
 }
 
+impl Inner {
+    fn takes_no_requests(&self) -> Vec<String> {
+        let Self { broker, starting, .. } = self;
+        let away = broker.error.as_ref().filter(|_| !broker.reachable);
+        let away = away.map(|error| format!("broker {}: {error}", broker.brokers));
+        away.into_iter().chain(starting.clone()).collect()
+    }
+}
+
 impl Shard {
     fn report(&self) -> ShardReport {
         ShardReport {
@@ -314,21 +323,23 @@ impl Status {
         }
     }
 
+    /// Why requests can't be taken; nothing when they can. What becomes of a shard is not among it: events wait in Kafka.
+    pub fn takes_no_requests(&self) -> Vec<String> {
+        self.lock().takes_no_requests()
+    }
+
     pub fn report(&self) -> Report {
         let inner = self.lock();
-        let mut not_ready = Vec::new();
-        if let (false, Some(error)) = (inner.broker.reachable, &inner.broker.error) {
-            not_ready.push(format!("broker {}: {error}", inner.broker.brokers));
-        }
-        not_ready.extend(inner.starting.clone());
+        let mut not_ready = inner.takes_no_requests();
         for (name, subscriber) in &inner.subscribers {
             for (number, shard) in &subscriber.shards {
                 let what = match &shard.state {
                     ShardState::Starting => "is starting".to_string(),
                     ShardState::Waiting(reason) => format!("is waiting: {reason}"),
                     ShardState::Failed(reason) => format!("has failed: {reason}"),
+                    // Not for how long: who has it read aloud would hear each second of it.
                     ShardState::Running if shard.beat.elapsed() > shard.stuck_after => {
-                        format!("has been stuck for {} s", shard.beat.elapsed().as_secs())
+                        format!("is stuck: nothing was heard of it for more than {:?}", shard.stuck_after)
                     }
                     ShardState::Running => continue,
                 };

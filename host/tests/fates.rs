@@ -87,6 +87,8 @@ fn a_dead_letter_that_its_topic_refuses_stops_the_handler_and_loses_nothing() {
     };
     until(DEADLINE, || refused(&host)).unwrap_or_else(|()| panic!("{}", host.log()));
     assert_ne!(committed(&kafka.address), Some(2));
+    let takes_requests = http::get(&host.url("/readyz/http")).map(|answer| answer.status);
+    assert_eq!(takes_requests, Some(200), "other handlers go on");
 
     // As its message says. The event was not dropped meanwhile, nor doubled is what stood behind it.
     let topic = ResourceSpecifier::Topic("fate.dlq");

@@ -231,7 +231,7 @@ pub(super) struct Limits {
     /// Memory of one instance, from "1 MiB" to "4 GiB". One instruction may fill it all, which no deadline
     /// interrupts: half a second for each GiB.
     pub(super) memory: String,
-    /// The deadline of one call, which handles one batch: from "1 ms" to "1 min".
+    /// The deadline of one call: from "1 ms" to "1 min". A batch takes a call for each 80 KB of its events.
     pub(super) time: String,
     /// Events of one batch, at most: from 1 to 100000.
     #[schemars(range(min = 1, max = 100_000))]

@@ -127,6 +127,7 @@ impl App {
         let mut router = Router::new()
             .route("/healthz", get(probes::healthz))
             .route("/readyz", get(probes::readyz).with_state(status.clone()))
+            .route("/readyz/http", get(probes::readyz_http).with_state(status.clone()))
             .route("/status", get(probes::status).with_state((status.clone(), view.clone())))
             .route("/metrics", get(metrics::metrics).with_state(status.clone()))
             .route("/openapi.json", get(move || async move { axum::Json(description) }));

@@ -150,6 +150,7 @@ fn probes(paths: &mut Map<String, Value>) {
     for (path, id, summary, unready) in [
         ("/healthz", "healthz", "Whether the process answers", false),
         ("/readyz", "readyz", "Whether the broker is reachable and every shard runs", true),
+        ("/readyz/http", "readyz-http", "Whether the broker is reachable, so that requests are taken", true),
         ("/status", "status", "What runs, and what it has done since the start", false),
         ("/openapi.json", "openapi", "This document", false),
     ] {

@@ -18,12 +18,21 @@ pub(super) async fn healthz() -> Response {
 /// Ready: the broker is reachable and no shard is stuck. A view that is being rebuilt doesn't count, since
 /// requests are taken meanwhile.
 pub(super) async fn readyz(State(status): State<Status>) -> Result<Response, Problem> {
-    let report = status.report();
-    if report.ready {
+    ready(status.report().not_ready)
+}
+
+/// Whether requests are taken: the broker is reachable. A handler that fails, on all hosts alike, is no reason to turn away
+/// those whose events can wait for it.
+pub(super) async fn readyz_http(State(status): State<Status>) -> Result<Response, Problem> {
+    ready(status.takes_no_requests())
+}
+
+fn ready(reasons: Vec<String>) -> Result<Response, Problem> {
+    if reasons.is_empty() {
         return Ok(Json(json!({ "status": "ok" })).into_response());
     }
     Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-ready", "The pipeline is not ready")
-        .with("reasons", report.not_ready)
+        .with("reasons", reasons)
         .retry_after(1))
 }
 

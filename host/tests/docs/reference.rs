@@ -21,8 +21,8 @@ pub(crate) struct Help {
 fn the_reference_of_the_commands_is_their_help() {
     let mut page = format!(
         "# The commands\n\n{MADE}\n\nWhat `wasmill --help` says, and `wasmill VERB --help` of each verb. Exit codes are \
-         0, 1 (it didn't work) and 2\n(it wasn't understood). What was asked for goes to standard output, all else to \
-         standard error.\n"
+         0, 1 (it didn't work) and 2\n(it wasn't understood); `dev` that a signal ends before the pipeline runs has 128 \
+         and the signal's number. What was asked for goes\nto standard output, all else to standard error.\n"
     );
     for Help { command, text } in helps() {
         let name = ["wasmill".to_string()].into_iter().chain(command.clone()).collect::<Vec<_>>().join(" ");

@@ -20,6 +20,12 @@ async fn readiness_follows_the_broker_and_the_shards_and_liveness_neither() {
     server.status.beat("sender", 0, ShardState::Running, Duration::ZERO);
     let answer = server.get("/readyz").await;
     assert!(answer.json()["reasons"][0].as_str().unwrap().contains("sender, shard 0"));
+    assert_eq!(server.get("/readyz/http").await.status, StatusCode::OK, "events wait for the shard");
+
+    server.status.broker_answered(Err("it is away".into()));
+    let answer = server.get("/readyz/http").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.json()["reasons"].as_array().unwrap().len(), 1);
 }
 
 #[tokio::test]
@@ -44,6 +50,7 @@ async fn the_description_has_every_path_and_no_dangling_reference() {
         "/parcels/{id}",
         "/healthz",
         "/readyz",
+        "/readyz/http",
         "/status",
         "/metrics",
         "/openapi.json",
