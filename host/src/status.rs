@@ -38,6 +38,8 @@ struct Inner {
     unanswered: u32,
     /// Why what is to run can't begin yet.
     starting: Option<String>,
+    /// Nothing was in its way once, so that requests are taken.
+    has_started: bool,
     config: ConfigStatus,
     subscribers: BTreeMap<String, Subscriber>,
     extents: Extents,
@@ -67,11 +69,10 @@ struct Shard {
 }
 
 impl Inner {
-    fn takes_no_requests(&self) -> Vec<String> {
-        let Self { broker, starting, .. } = self;
-        let away = broker.error.as_ref().filter(|_| !broker.reachable);
-        let away = away.map(|error| format!("broker {}: {error}", broker.brokers));
-        away.into_iter().chain(starting.clone()).collect()
+    /// Why the broker can't be reached, if so it is.
+    fn unreachable(&self) -> Option<String> {
+        let BrokerStatus { brokers, error, reachable, .. } = &self.broker;
+        error.as_ref().filter(|_| !reachable).map(|error| format!("broker {brokers}: {error}"))
     }
 }
 
@@ -102,6 +103,7 @@ impl Status {
                 },
                 unanswered: 0,
                 starting: Some("the topics are not ready yet".into()),
+                has_started: false,
                 config: ConfigStatus::default(),
                 subscribers: BTreeMap::new(),
                 extents: Extents::default(),
@@ -154,7 +156,9 @@ impl Status {
 
     /// Nothing more is in its way.
     pub fn started(&self) {
-        self.lock().starting = None;
+        let mut inner = self.lock();
+        inner.starting = None;
+        inner.has_started = true;
     }
 
     /// What pipeline.toml says is what runs.
@@ -323,14 +327,18 @@ impl Status {
         }
     }
 
-    /// Why requests can't be taken; nothing when they can. What becomes of a shard is not among it: events wait in Kafka.
+    /// Why requests can't be taken; nothing when they can. What becomes of shards, and of the topics of those that come
+    /// later, is not among it: events wait in Kafka.
     pub fn takes_no_requests(&self) -> Vec<String> {
-        self.lock().takes_no_requests()
+        let inner = self.lock();
+        let starting = inner.starting.clone().filter(|_| !inner.has_started);
+        inner.unreachable().into_iter().chain(starting).collect()
     }
 
     pub fn report(&self) -> Report {
         let inner = self.lock();
-        let mut not_ready = inner.takes_no_requests();
+        let mut not_ready: Vec<String> =
+            inner.unreachable().into_iter().chain(inner.starting.clone()).collect();
         for (name, subscriber) in &inner.subscribers {
             for (number, shard) in &subscriber.shards {
                 let what = match &shard.state {

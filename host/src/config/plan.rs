@@ -149,7 +149,7 @@ pub struct RetryPlan {
 pub struct LimitsPlan {
     /// Bytes of linear memory (and tables) of one instance.
     pub memory: usize,
-    /// The deadline of one call, which handles one batch.
+    /// The deadline of one call. A batch takes several, if its events are large.
     pub time: Duration,
     /// Events of one batch, at most.
     pub batch: usize,

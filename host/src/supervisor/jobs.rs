@@ -51,6 +51,8 @@ pub(super) fn create_topics(
                     }
                     return;
                 }
+                // Others see to it by now.
+                Err(_) if stop.given() => return,
                 Err(error) => {
                     let error = error.to_string();
                     status.starting(&format!("the topics are not ready: {error}"));

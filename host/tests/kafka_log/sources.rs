@@ -34,7 +34,8 @@ fn a_poll_is_bounded_in_bytes_too_be_they_payload_or_headers() {
 
 fn bounds_a_poll(large: impl Fn(Record) -> Record) {
     let t = Topics::new(kafka::broker(), 1);
-    let cluster = t.cluster("one");
+    // Room for all of them: it is the poll that has a bound.
+    let cluster = t.cluster_with("one", &[("queued.max.messages.kbytes", "65536")]);
     publish(&cluster, &(0..40).map(|n| large(record(&t.input, n))).collect::<Vec<_>>());
     let (_committer, mut source) = t.shard(&cluster, 0);
     // Meanwhile librdkafka fetches ahead, so that the next poll could take all.

@@ -118,5 +118,6 @@ async function listen(told) {
   } finally {
     clearTimeout(silence);
     document.removeEventListener('visibilitychange', hide);
+    over.abort();
   }
 }

@@ -23,16 +23,22 @@ function fill(element, attributes, children) {
 }
 
 /**
- * Puts others in the place of what is there. The focus stays on the link that it was on, or at the same place; so does what
- * was scrolled.
+ * Puts others in the place of what is there. The focus stays on the link that it was on, or at the same place, unless there is
+ * a button for something else by now; so does what was scrolled.
  */
 export function replace(place, nodes) {
   const stops = () => [...place.querySelectorAll('a, button, summary, [tabindex]')];
-  const [at, href] = [stops().indexOf(document.activeElement), document.activeElement?.getAttribute('href')];
+  const was = document.activeElement;
+  const [at, href] = [stops().indexOf(was), was?.getAttribute('href')];
+  const name = (stop) => stop.getAttribute('aria-label') ?? stop.textContent;
+  const isTheSame = (stop) => stop && (stop.tagName !== 'BUTTON' || name(stop) === name(was));
   const scrolled = [...place.querySelectorAll('.scroll')].map(({ scrollLeft: left, scrollTop: top }) => ({ left, top }));
   place.replaceChildren(...[...nodes].filter((node) => node != null && node !== false));
   [...place.querySelectorAll('.scroll')].forEach((each, index) => each.scrollTo(scrolled[index] ?? { left: 0, top: 0 }));
-  if (at >= 0) (stops().find((stop) => href && stop.getAttribute('href') === href) ?? stops()[at])?.focus({ preventScroll: true });
+  if (at < 0) return;
+  const now = stops();
+  const stop = now.find((each) => href && each.getAttribute('href') === href) ?? [now[at]].find(isTheSame);
+  stop?.focus({ preventScroll: true });
 }
 
 export function section(title, ...content) {

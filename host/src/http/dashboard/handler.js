@@ -104,6 +104,6 @@ function shelf(name, { versions }, said, list) {
   return table('Versions', ['Version', 'Since', 'Way back'], versions.map(({ digest, running, loaded_at_ms: since }) => [
     h('code', {}, short(digest)),
     since ? new Date(since).toLocaleString() : '–',
-    running ? h('strong', {}, 'runs') : h('button', { class: 'plain', onclick: () => back(digest) }, 'Roll back to it'),
+    running ? h('strong', {}, 'runs') : h('button', { class: 'plain', 'aria-label': `Roll back to it: ${short(digest)}`, onclick: () => back(digest) }, 'Roll back to it'),
   ]));
 }

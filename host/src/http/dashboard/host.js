@@ -27,8 +27,8 @@ export function config(_parameters, report) {
   const update = (now) => {
     tell(state, told(now));
     if (subscribers.map(({ name }) => name).join() !== now.subscribers.map(({ name }) => name).join()) {
-      subscribers = now.subscribers.map(folded);
-      force.replaceChildren(...subscribers.map((each) => each.element));
+      subscribers = now.subscribers.map(({ name }) => subscribers.find((each) => each.name === name) ?? folded(name));
+      replace(force, subscribers.map((each) => each.element));
     }
     subscribers.forEach((each) => each.update(now));
   };
@@ -48,7 +48,7 @@ function told(now) {
 }
 
 /** What holds for a handler or a sink; it is asked for as soon as somebody wants to see it. */
-function folded({ name }) {
+function folded(name) {
   const its = settings(name);
   const element = h('details', {}, h('summary', {}, name), its.element);
   return { name, element, update: (report) => element.open && its.update(report) };

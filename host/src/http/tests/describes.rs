@@ -9,6 +9,7 @@ async fn readiness_follows_the_broker_and_the_shards_and_liveness_neither() {
     let answer = server.get("/readyz").await;
     assert_eq!((answer.status, &*answer.problem()), (StatusCode::SERVICE_UNAVAILABLE, "not-ready"));
     assert!(answer.json()["reasons"][0].as_str().unwrap().contains("broker memory"));
+    assert_eq!(server.get("/readyz/http").await.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(server.get("/healthz").await.status, StatusCode::OK);
 
     server.status.broker_answered(Ok(()));
@@ -20,7 +21,8 @@ async fn readiness_follows_the_broker_and_the_shards_and_liveness_neither() {
     server.status.beat("sender", 0, ShardState::Running, Duration::ZERO);
     let answer = server.get("/readyz").await;
     assert!(answer.json()["reasons"][0].as_str().unwrap().contains("sender, shard 0"));
-    assert_eq!(server.get("/readyz/http").await.status, StatusCode::OK, "events wait for the shard");
+    server.status.starting("a handler that was added wants a topic");
+    assert_eq!(server.get("/readyz/http").await.status, StatusCode::OK, "events wait for them");
 
     server.status.broker_answered(Err("it is away".into()));
     let answer = server.get("/readyz/http").await;

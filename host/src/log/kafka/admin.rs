@@ -93,9 +93,10 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
             match t.kind {
                 TopicKind::Events => new,
                 // Until somebody has settled it, however long that takes: Kafka would drop it after a week.
-                TopicKind::DeadLetters => {
-                    new.set("max.message.bytes", client::MAX_RECORD_BYTES).set("retention.ms", "-1")
-                }
+                TopicKind::DeadLetters => new
+                    .set("max.message.bytes", client::MAX_RECORD_BYTES)
+                    .set("retention.ms", "-1")
+                    .set("retention.bytes", "-1"),
                 TopicKind::Marks => new.set("cleanup.policy", "compact"),
                 // Void within minutes; an hour is for who looks into it.
                 TopicKind::Claims => new

@@ -74,7 +74,7 @@ impl Base {
             &[
                 // After its own queue ran full, librdkafka waits this long before it fetches again (1000 by default).
                 ("fetch.queue.backoff.ms", "10"),
-                // Of each partition; 100,000 by default, which costs 80-90 MB a consumer and is no faster.
+                // 100,000 by default, which costs 80-90 MB a consumer and is no faster.
                 ("queued.min.messages", "3000"),
                 // Of all its partitions; 64 MiB by default. What the fastest consumer that was measured does in a tenth of a
                 // second: many times what an answer of the broker takes.

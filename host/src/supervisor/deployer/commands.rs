@@ -166,3 +166,17 @@ fn only(kept: &[Arc<str>], prefix: &str, handler: &str) -> Result<Arc<str>, Refu
 fn invalid(message: String, help: &str) -> Refused {
     Refused { kind: RefusedKind::Invalid, message, help: help.into() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Effect, Kind};
+
+    #[test]
+    fn a_change_is_told_in_words_too() {
+        let change = Change { subject: "handlers.h".into(), kind: Kind::Added, effect: Effect::Starts };
+        let told = told(&[change]);
+        assert_eq!(told["changes"][0]["message"], "handlers.h is new: it starts");
+        assert_eq!(told["changes"][0]["subject"], "handlers.h");
+    }
+}
