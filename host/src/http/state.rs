@@ -11,8 +11,8 @@ use crate::text::cut;
 /// Records of an id's history; beyond it the oldest go.
 pub(super) const MAX_HISTORY: usize = 64;
 
-/// The headers worth showing: where a record came from, what made it, and why it is a dead letter.
-const SHOWN_HEADERS: [&str; 9] = [
+/// The headers worth showing: where a record came from, what made it, why it is a dead letter, and that it was put back.
+const SHOWN_HEADERS: [&str; 10] = [
     super::resources::HTTP_METHOD,
     headers::HANDLER,
     headers::DIGEST,
@@ -22,6 +22,7 @@ const SHOWN_HEADERS: [&str; 9] = [
     headers::ATTEMPTS,
     headers::FAILURE_KIND,
     headers::FAILURE_MESSAGE,
+    headers::REDRIVE_OF,
 ];
 /// Bytes of a header's value that are shown.
 const MAX_HEADER: usize = 512;

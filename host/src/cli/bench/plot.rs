@@ -40,14 +40,20 @@ fn panel(
     let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(f64::MIN_POSITIVE, f64::max));
     let mut chart = ChartBuilder::on(area)
         .margin(16)
+        // For half of the last label.
+        .margin_right(32)
         .x_label_area_size(40)
         .y_label_area_size(64)
         .caption(format!("{up} by {across}"), ("sans-serif", 16))
         .build_cartesian_2d(
             (f64::from(first)..f64::from(last)).log_scale(),
-            (least / 1.5..most * 1.5).log_scale(),
+            // Above, there is room for the legend.
+            (least / 1.5..most * 8.0).log_scale(),
         )?;
-    chart.configure_mesh().light_line_style(TRANSPARENT).x_desc(across).y_desc(up).draw()?;
+    let number = |number: &f64| number.to_string();
+    let mut mesh = chart.configure_mesh();
+    mesh.light_line_style(TRANSPARENT).x_desc(across).y_desc(up);
+    mesh.x_label_formatter(&number).y_label_formatter(&number).y_labels(6).draw()?;
     for (kind, color) in COLORS {
         let line: Vec<(f64, f64)> = points
             .iter()
@@ -59,7 +65,7 @@ fn panel(
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
         chart.draw_series(line.into_iter().map(|at| Circle::new(at, 3, color.filled())))?;
     }
-    let place = SeriesLabelPosition::LowerRight;
+    let place = SeriesLabelPosition::UpperRight;
     chart.configure_series_labels().position(place).background_style(WHITE).border_style(BLACK).draw()?;
     Ok(())
 }
