@@ -2,7 +2,7 @@
 
 import { get, send } from './api.js';
 import { bars } from './bars.js';
-import { facts, h, millis, notice, number, replace, section, short, table } from './dom.js';
+import { facts, h, millis, notice, number, section, short, table } from './dom.js';
 import { logs } from './logs.js';
 import { tell } from './pipeline.js';
 import { settings } from './settings.js';
@@ -22,11 +22,11 @@ export function page({ name }, report) {
   let digest = null;
   const list = async () => {
     try {
-      replace(versions, [shelf(name, await get(`/admin/handlers/${encodeURIComponent(name)}/versions`), said, list)]);
+      tell(versions, [shelf(name, await get(`/admin/handlers/${encodeURIComponent(name)}/versions`), said, list)]);
     } catch (error) {
       // The next report tries again.
       digest = null;
-      replace(versions, [notice(error.message, 'bad')]);
+      tell(versions, [notice(error.message, 'bad')]);
     }
   };
   const update = (now) => {
