@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::copies::{
     Copy, GROUP, TestShard, broker, drain, every_event_has_its_fate, identity, produce, produce_any, shard_of,
 };
@@ -133,16 +134,40 @@ fn a_partition_stops_to_be_read_when_too_much_of_it_waits() {
     for n in 0..30_000 {
         produce(&broker, "k", &n.to_string());
     }
-    let commits = SimulatedCommits::init(&broker, "a");
-    let source = SimulatedSource::join(&broker, GROUP, "a", &["in"]);
-    let retry = RetryPlan { attempts: None, backoff_min: DAY, backoff_max: DAY };
-    let mut shard = Shard::new(Identity { retry, ..identity() }, 500, source, commits, Down, 3);
+    let mut shard = shard_that_waits(&broker, 500);
     for _ in 0..200 {
         shard.turn(&|| broker.now()).unwrap();
     }
     let parked = shard.parked(broker.now(), 10);
     assert_eq!(shard.full().len(), 1);
     assert!((9_999..10_500).contains(&parked[0].behind), "{parked:?}");
+}
+
+#[test]
+fn what_waits_of_many_partitions_is_bounded_for_all_of_them() {
+    let broker = Broker::new(3, &[("in", 8), ("out", 1), ("copy.dlq", 1)]);
+    let payload = Bytes::from(vec![b'x'; 100_000]);
+    for n in 0..4000 {
+        let (key, payload) = (Some(format!("k{}", n % 50).into()), Some(payload.clone()));
+        broker.produce(Record { topic: "in".into(), key, payload, headers: vec![] });
+    }
+    let mut shard = shard_that_waits(&broker, 20);
+    for _ in 0..2000 {
+        shard.turn(&|| broker.now()).unwrap();
+    }
+    assert_eq!(shard.full().len(), 8, "each of them would hold 50 MB");
+    let parked = shard.parked(broker.now(), 100);
+    let held = parked.iter().map(|key| key.behind + 1).sum::<usize>() * payload.len();
+    // A partition is paused when it has its share, so each may have a poll's events more.
+    let most = 32 * 1024 * 1024 + 8 * 20 * payload.len();
+    assert!((24 * 1024 * 1024..most).contains(&held), "{held} bytes");
+}
+
+fn shard_that_waits(broker: &Broker, max_events: usize) -> TestShard<Down> {
+    let commits = SimulatedCommits::init(broker, "a");
+    let source = SimulatedSource::join(broker, GROUP, "a", &["in"]);
+    let retry = RetryPlan { attempts: None, backoff_min: DAY, backoff_max: DAY };
+    Shard::new(Identity { retry, ..identity() }, max_events, source, commits, Down, 3)
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
@@ -264,6 +289,21 @@ fn what_a_slow_handler_leaves_out_comes_next_in_order_and_no_try_is_counted() {
     assert_eq!(payloads(&broker, "out"), payloads_in);
 }
 
+#[test]
+fn what_is_too_much_for_one_transaction_goes_out_in_smaller_ones() {
+    for seed in 0..100 {
+        let broker = Broker::new(seed, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+        let numbers: Vec<String> = (0..200).map(|number| number.to_string()).collect();
+        for number in &numbers {
+            produce(&broker, "k", number);
+        }
+        // Whatever waits for its answer is gathered.
+        broker.set_faults(Faults { late: 0.5, most_records: Some(3), ..Faults::default() });
+        drain(&broker, &mut shard(&broker, "a", seed));
+        assert_eq!(payloads(&broker, "out"), numbers, "seed {seed}");
+    }
+}
+
 /// What happens to shards while events flow, all from one seed.
 fn ordeal(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
@@ -273,6 +313,7 @@ fn ordeal(seed: u64) {
         aborted: random.random_range(0.0..0.2),
         answer_lost: random.random_range(0.0..0.2),
         late: random.random_range(0.0..0.9),
+        most_records: random.random_bool(0.2).then(|| random.random_range(1..20)),
     });
     let mut shards: BTreeMap<u32, TestShard> = BTreeMap::new();
     let mut next_member = 0;

@@ -168,7 +168,13 @@ fn an_order_of_2_to_the_63_pizzas_is_a_dead_letter_that_names_the_item() {
 fn ordeal(seed: u64) {
     let mut random = StdRng::seed_from_u64(seed);
     let broker = broker(seed);
-    broker.set_faults(Faults { unavailable: 0.05, aborted: 0.1, answer_lost: 0.1, late: 0.5 });
+    broker.set_faults(Faults {
+        unavailable: 0.05,
+        aborted: 0.1,
+        answer_lost: 0.1,
+        late: 0.5,
+        most_records: None,
+    });
     let mut stations: Vec<_> = handlers().iter().map(|handler| station(&broker, handler, seed)).collect();
     let mut placed: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for number in 0..60 {

@@ -146,6 +146,7 @@ fn ordeal(seed: u64) {
         aborted: random.random_range(0.0..0.2),
         answer_lost,
         late,
+        most_records: None,
     });
     let is_late = late > 0.0;
     let mut lives: Vec<Life> = Vec::new();

@@ -11,6 +11,7 @@
 mod beyond;
 mod dead_letter;
 mod decide;
+mod pace;
 mod reached;
 mod retry;
 mod tally;
@@ -40,17 +41,21 @@ use crate::event::{
 use crate::log::{Answer, Commit, CommitError, Commits, LogError, Source};
 use crate::telemetry::traces::{Batch, SubscriberTracer};
 use decide::Decision;
+use pace::Pace;
 use window::{Flow, Slot, Window};
 
-/// How long a poll waits for the first event. It bounds how late a stop or a rebalance is noticed.
+/// How long a poll waits for the first event. It bounds how late a stop is noticed, or another handler.
 const POLL_WAIT: Duration = Duration::from_millis(200);
+/// The same when nothing has come for a while: each poll wakes a thread.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// Between two attempts at a broker that refuses; doubles from the first to the second.
 const REFUSED_MIN: Duration = Duration::from_millis(10);
 const REFUSED_MAX: Duration = Duration::from_secs(1);
 
 pub struct Shard<S, C, H> {
     identity: Identity,
-    max_events: usize,
+    pace: Pace,
     source: S,
     commits: C,
     /// Handed over, and not answered yet.
@@ -72,6 +77,8 @@ pub struct Shard<S, C, H> {
     random: StdRng,
     /// While traces are on.
     tracer: Option<SubscriberTracer>,
+    /// When the last turn began that had something to run.
+    active: Duration,
 }
 
 /// A turn whose commit was handed over.
@@ -123,7 +130,7 @@ where
     pub fn new(identity: Identity, max_events: usize, source: S, commits: C, handler: H, seed: u64) -> Self {
         Self {
             identity: Identity { digest: handler.digest(), ..identity },
-            max_events: max_events.max(1),
+            pace: Pace::new(max_events),
             source,
             commits,
             submitted: VecDeque::new(),
@@ -137,6 +144,7 @@ where
             begun: HashSet::new(),
             random: StdRng::seed_from_u64(seed),
             tracer: None,
+            active: Duration::ZERO,
         }
     }
 
@@ -145,7 +153,7 @@ where
     /// offset, and from there on those of the other.
     pub fn exchange(&mut self, identity: Identity, max_events: usize, handler: H) {
         self.identity = Identity { digest: handler.digest(), ..identity };
-        self.max_events = max_events.max(1);
+        self.pace.set_limit(max_events);
         self.handler = handler;
         // Its outputs may be others.
         self.condemned.clear();
@@ -210,8 +218,11 @@ where
         }
 
         // Poll.
-        let wait = self.window.next_due(now().monotonic).unwrap_or(POLL_WAIT).min(POLL_WAIT);
-        let taken = match self.source.poll(self.max_events, wait) {
+        let begins = now().monotonic;
+        let idle = self.submitted.is_empty() && begins.saturating_sub(self.active) > IDLE_AFTER;
+        let most = if idle { IDLE_WAIT } else { POLL_WAIT };
+        let wait = self.window.next_due(begins).unwrap_or(most).min(most);
+        let taken = match self.source.poll(self.pace.events(), wait) {
             Ok(taken) => taken,
             Err(error) => return self.log_refused(error),
         };
@@ -230,7 +241,10 @@ where
         polled(self)?;
 
         // Run.
-        let ready = self.window.ready(now().monotonic, self.max_events);
+        let ready = self.window.ready(now().monotonic, self.pace.events());
+        if !ready.is_empty() {
+            self.active = begins;
+        }
         if ready.is_empty() {
             if self.submitted.is_empty() {
                 self.refusals = 0;
@@ -286,7 +300,7 @@ where
             let at = ended.monotonic;
             self.submitted.push_back(Submitted { digest, origins, ingress_us, at, tally, spans });
             self.commits.submit(commit, &self.source.membership());
-            if !self.handler.can_be_repeated() {
+            if self.pace.one_by_one() || !self.handler.can_be_repeated() {
                 self.commits.settle();
             }
         }
@@ -325,6 +339,7 @@ where
                     self.done.figures.commit_us.record_time(now.monotonic.saturating_sub(handed_over));
                     self.done.commits += 1;
                     self.refusals = 0;
+                    self.pace.went();
                 }
                 Err((error, Commit { publish, .. })) => {
                     let mut answered: Vec<Submitted> = answered.collect();
@@ -377,8 +392,13 @@ where
             tally.begun.iter().for_each(|(_, position)| _ = self.begun.remove(&position.topic_partition()));
         }
         self.submitted.clear();
+        let events = submitted.iter().map(|of| of.tally.events).sum();
         match error {
-            CommitError::Aborted(reason) | CommitError::Fenced(reason) => Ok(self.refused(reason)),
+            CommitError::Aborted(reason) => {
+                self.pace.failed(events);
+                Ok(self.refused(reason))
+            }
+            CommitError::Fenced(reason) => Ok(self.refused(reason)),
             // What another version made says nothing of what the present one will make.
             CommitError::Unpublishable { reason, .. }
                 if submitted.iter().any(|submitted| submitted.digest != self.identity.digest) =>

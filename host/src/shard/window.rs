@@ -15,7 +15,10 @@ use crate::log::Commit;
 
 /// What is held of one partition, at most, before it is paused: its events, and their bytes.
 const MOST_EVENTS: usize = 10_000;
+/// Of all partitions together: each has the same share, so that none that waits holds up another.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
+/// Of one partition, however many there are.
+const LEAST_SHARE: usize = 1024 * 1024;
 
 #[derive(Default)]
 pub(super) struct Window {
@@ -287,14 +290,21 @@ impl Window {
 
     /// Partitions whose windows are full.
     pub(super) fn full(&self) -> Vec<TopicPartition> {
-        self.partitions.iter().filter(|p| p.is_full()).map(|p| p.id.clone()).collect()
+        let share = self.share();
+        self.partitions.iter().filter(|p| p.is_full(share)).map(|p| p.id.clone()).collect()
+    }
+
+    /// The bytes of a partition, at most.
+    fn share(&self) -> usize {
+        (MOST_BYTES / self.partitions.len().max(1)).max(LEAST_SHARE)
     }
 
     /// A partition is paused while it has events to run, and while its window is full.
     pub(super) fn flow(&mut self) -> Flow {
         let mut flow = Flow::default();
+        let share = self.share();
         for partition in &mut self.partitions {
-            let paused = partition.is_full() || partition.open().any(|(_, entry)| entry.is_fresh());
+            let paused = partition.is_full(share) || partition.open().any(|(_, entry)| entry.is_fresh());
             match (partition.paused, paused) {
                 (false, true) => flow.pause.push(partition.id.clone()),
                 (true, false) => flow.resume.push(partition.id.clone()),
@@ -356,10 +366,10 @@ impl Partition {
         Beyond { undone: undone.take_while(|offset| *offset < self.done).collect(), end: self.done }
     }
 
-    fn is_full(&self) -> bool {
+    fn is_full(&self, share: usize) -> bool {
         let mut fit = Fit::default();
         self.entries.len() >= MOST_EVENTS
-            || self.bytes >= MOST_BYTES
+            || self.bytes >= share
             || self.waiting > 0 && !self.entries.iter().all(|entry| fit.takes(entry.event.position.offset))
     }
 }

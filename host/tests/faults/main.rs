@@ -16,6 +16,7 @@ mod coordinator;
 mod faults;
 mod ledger;
 mod mill;
+mod narrow;
 mod nobody;
 mod preload;
 mod proxied;

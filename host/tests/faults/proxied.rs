@@ -15,6 +15,8 @@ pub(crate) struct Proxied {
     pub(crate) proxy: Proxy,
     /// Behind the proxy.
     pub(crate) cluster: Cluster,
+    /// Past the proxy.
+    pub(crate) direct: String,
     _broker: Broker,
     _folder: TempDir,
 }
@@ -31,6 +33,7 @@ impl Proxied {
         cluster(&broker.address).ensure_topics(&[topic]).unwrap();
         publish(&broker.address, "in", [("k".into(), "1".into())]);
         let cluster = cluster(&format!("127.0.0.1:{}", proxy.port));
-        Self { proxy, cluster, _broker: broker, _folder: folder }
+        let direct = broker.address.clone();
+        Self { proxy, cluster, direct, _broker: broker, _folder: folder }
     }
 }

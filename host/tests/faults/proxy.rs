@@ -29,6 +29,8 @@ pub(crate) enum Weather {
     Losing(i16),
     /// All answers to such a request are lost, and no connection is cut.
     Without(i16),
+    /// Requests go out at so many bytes a second, of each connection.
+    Narrow(u32),
     /// The cluster's brokers are left out of all answers to what the cluster is; these count as lost.
     Nobody,
 }
@@ -124,7 +126,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
             let (from_broker, to_broker) = (broker.try_clone().unwrap(), broker);
             scope.spawn({
                 let asked = asked.clone();
-                move || requests(from_client, to_broker, &asked)
+                move || requests(from_client, to_broker, &asked, &shared.weather)
             });
             scope.spawn(move || {
                 let _ = answers(from_broker, &to_client, &asked, shared);
@@ -139,11 +141,15 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 /// By correlation id.
 type Asked = Mutex<HashMap<[u8; 4], i16>>;
 
-fn requests(mut client: TcpStream, mut broker: TcpStream, asked: &Asked) {
+fn requests(mut client: TcpStream, mut broker: TcpStream, asked: &Asked, weather: &Mutex<Weather>) {
     while let Ok(frame) = frame(&mut client) {
         let api = i16::from_be_bytes([frame[4], frame[5]]);
         let id = [frame[8], frame[9], frame[10], frame[11]];
         asked.lock().unwrap().insert(id, api);
+        let weather = *weather.lock().unwrap();
+        if let Weather::Narrow(bytes) = weather {
+            thread::sleep(Duration::from_secs_f64(frame.len() as f64 / f64::from(bytes)));
+        }
         if broker.write_all(&frame).is_err() {
             break;
         }
@@ -184,7 +190,11 @@ fn answers(mut broker: TcpStream, mut client: &TcpStream, asked: &Asked, shared:
                 client.write_all(&without_brokers(&frame))?;
                 continue;
             }
-            Weather::Fair | Weather::Losing(_) | Weather::Without(_) | Weather::Nobody => {}
+            Weather::Fair
+            | Weather::Losing(_)
+            | Weather::Without(_)
+            | Weather::Narrow(_)
+            | Weather::Nobody => {}
         }
         client.write_all(&frame)?;
     }

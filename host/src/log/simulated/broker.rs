@@ -23,6 +23,8 @@ pub struct Faults {
     pub answer_lost: f64,
     /// A commit that was handed over waits still, or its answer.
     pub late: f64,
+    /// A transaction that publishes more records is aborted.
+    pub most_records: Option<usize>,
 }
 
 /// A record where it was stored.
@@ -264,8 +266,8 @@ impl Broker {
             let bytes = progress.metadata.len();
             assert!(bytes <= MAX_METADATA_BYTES, "{bytes} bytes of metadata for {partition}");
         }
-        let Faults { aborted, answer_lost, .. } = state.faults;
-        if state.random.random_bool(aborted) {
+        let Faults { aborted, answer_lost, most_records, .. } = state.faults;
+        if state.random.random_bool(aborted) || most_records.is_some_and(|most| commit.publish.len() > most) {
             return Err(CommitError::Aborted("injected: aborted".into()));
         }
         for record in &commit.publish {
