@@ -3,7 +3,8 @@
 //! A thread commits what the shard has handed over, one transaction at a time. What comes meanwhile is gathered in one
 //! open commit, which goes out next: commits are small while little comes and full when much does, and nobody waits to
 //! fill one. The committers take turns, because for a while after a transaction the broker is still writing its markers,
-//! and whoever begins the next one under the same transactional.id is told to come again.
+//! and whoever begins the next one under the same transactional.id is told to come again. While little comes the first one is
+//! enough, and the others rest: a producer has threads that wake every second, and a megabyte of memory.
 //!
 //! It stays exactly once, because
 //! - commits go out in the order in which they were handed over, each when the one before is answered: its offsets (the
@@ -28,6 +29,10 @@ const MOST_RECORDS: usize = 2000;
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 /// Of one commit that was gathered, should they publish nothing.
 const MOST_SUBMISSIONS: usize = 100;
+/// The broker has written the markers of a transaction by then, most often.
+const MARKERS: Duration = Duration::from_millis(50);
+/// After so long without a commit all but one committer rest.
+const REST_AFTER: Duration = Duration::from_secs(5);
 
 /// What goes out next.
 pub(super) struct Open<M> {
@@ -183,13 +188,16 @@ where
     C: Committer,
     C::Membership: PartialEq,
 {
-    let mut turn = 0;
+    // When each of them ended its last transaction.
+    let mut ended: Vec<Option<Instant>> = vec![None; committers.len()];
+    let mut resting = committers.len() == 1;
     let mut state = desk.lock();
     loop {
         if let Recovery::Wanted = state.recovery {
             drop(state);
             let recovered = committers.iter_mut().try_for_each(C::recover);
             state = desk.lock();
+            resting = committers.len() == 1;
             state.has_failed &= recovered.is_err();
             state.recovery = Recovery::Done(recovered);
             desk.changed.notify_all();
@@ -197,8 +205,10 @@ where
             state.is_committing = true;
             desk.changed.notify_all();
             drop(state);
+            let turn = turn(&ended);
             let result = committers[turn].commit(&open.commit, &open.membership);
-            turn = (turn + 1) % committers.len();
+            ended[turn] = Some(Instant::now());
+            resting &= turn == 0;
             state = desk.lock();
             state.is_committing = false;
             if result.is_err() {
@@ -212,9 +222,30 @@ where
             let each = deadline / committers.len() as u32;
             committers.into_iter().for_each(|committer| committer.close(each));
             return;
-        } else {
+        } else if resting {
             state = desk.wait(state);
+        } else {
+            let (waited, timeout) =
+                desk.changed.wait_timeout(state, REST_AFTER).unwrap_or_else(PoisonError::into_inner);
+            state = waited;
+            if timeout.timed_out() && state.is_quiet() {
+                drop(state);
+                committers[1..].iter_mut().for_each(C::rest);
+                resting = true;
+                state = desk.lock();
+            }
         }
+    }
+}
+
+/// Whose turn it is: the first one's, unless the broker may still be at its last transaction; then theirs who waited longest.
+fn turn(ended: &[Option<Instant>]) -> usize {
+    match ended {
+        [Some(first), ..] if first.elapsed() < MARKERS => {
+            let longest = (0..ended.len()).min_by_key(|committer| ended[*committer]);
+            longest.unwrap_or_default()
+        }
+        [..] => 0,
     }
 }
 
@@ -292,5 +323,60 @@ impl<C: Committer> Drop for Overlapped<C> {
             // It has told of its own panic.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Tells what it is asked to do.
+    struct Told {
+        number: usize,
+        told: Arc<Mutex<Vec<(usize, &'static str)>>>,
+    }
+
+    impl Told {
+        fn tell(&self, what: &'static str) {
+            self.told.lock().unwrap().push((self.number, what));
+        }
+    }
+
+    impl Committer for Told {
+        type Membership = ();
+
+        fn recover(&mut self) -> Result<(), LogError> {
+            Ok(())
+        }
+
+        fn commit(&mut self, _commit: &Commit, (): &()) -> Result<(), CommitError> {
+            self.tell("commits");
+            Ok(())
+        }
+
+        fn rest(&mut self) {
+            self.tell("rests");
+        }
+
+        fn close(self, _deadline: Duration) {}
+    }
+
+    #[test]
+    fn the_first_is_enough_while_little_comes_and_the_second_rests() {
+        let told = Arc::default();
+        let committers = (0..2).map(|number| Told { number, told: Arc::clone(&told) }).collect();
+        let mut commits = Overlapped::new(committers, "commits".into()).unwrap();
+        let mut commit = |after| {
+            thread::sleep(after);
+            commits.submit(Commit::default(), &());
+            commits.settle();
+            told.lock().unwrap().pop().unwrap()
+        };
+        let (soon, later) = (Duration::ZERO, MARKERS * 2);
+        let by = [later, later, soon, soon, soon, later].map(&mut commit).map(|(number, _)| number);
+        assert_eq!(by, [0, 0, 1, 0, 1, 0]);
+        assert_eq!(commit(REST_AFTER + Duration::from_secs(1)), (0, "commits"));
+        assert_eq!(*told.lock().unwrap(), [(1, "rests")]);
+        assert_eq!(commit(soon), (1, "commits"), "it comes back when it is needed");
     }
 }

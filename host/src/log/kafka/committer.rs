@@ -247,6 +247,11 @@ impl log::Committer for Committer {
         answer.map_err(|failed| self.mend(failed))
     }
 
+    /// Nothing is open between two commits.
+    fn rest(&mut self) {
+        self.client = None;
+    }
+
     fn close(mut self, deadline: Duration) {
         // Nothing is open between two commits.
         if let Some(client) = &mut self.client {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 
+use super::bell::Bell;
 use super::closing::Closing;
 use super::context::Context;
 use super::group::{Group, GroupConsumer};
@@ -24,19 +25,25 @@ pub(super) fn subscribe(
     consumer
         .subscribe(&topics)
         .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", topics.join(", "))))?;
-    Ok(Closing::new(Member(Arc::new(consumer))))
+    let bell = Bell::of(&consumer)
+        .ok_or_else(|| ConnectError::Fatal("librdkafka has no queue for the consumer".into()))?;
+    Ok(Closing::new(Member { bell, consumer: Arc::new(consumer) }))
 }
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
 /// unsubscribes before it leaves the group, and the others take over at once.
-pub(super) struct Member(Arc<GroupConsumer>);
+pub(super) struct Member {
+    /// Before the consumer, which it must not outlive.
+    pub(super) bell: Bell,
+    consumer: Arc<GroupConsumer>,
+}
 
 impl Drop for Member {
     fn drop(&mut self) {
         let until = Instant::now() + CALL;
-        self.0.unsubscribe();
-        while native::is_member(&self.0) && Instant::now() < until {
-            drop(self.0.poll(Duration::from_millis(10)));
+        self.consumer.unsubscribe();
+        while native::is_member(&self.consumer) && Instant::now() < until {
+            drop(self.consumer.poll(Duration::from_millis(10)));
         }
     }
 }
@@ -45,6 +52,6 @@ impl Deref for Member {
     type Target = Arc<GroupConsumer>;
 
     fn deref(&self) -> &Arc<GroupConsumer> {
-        &self.0
+        &self.consumer
     }
 }

@@ -5,6 +5,7 @@
 //! thread that calls them.
 
 mod admin;
+mod bell;
 mod client;
 mod closing;
 mod committer;

@@ -256,16 +256,20 @@ impl log::Source for Source {
         let voice = &self.consumer.context().voice;
         voice.reach_again(self.consumer.client());
         let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
-        let mut wait = if polled.events.is_empty() { wait } else { Duration::ZERO };
+        let mut waits = polled.events.is_empty();
         let mut bytes: usize = polled.events.iter().map(Event::bytes).sum();
         while polled.events.len() < max_events && bytes < BATCH_BYTES {
-            // None comes at the end of the wait, and at once after a rebalance: so all events of one
-            // call that precede a rebalance precede the loop's end, too.
-            match self.consumer.poll(wait) {
+            // None comes after a rebalance, too: so all events of one call that precede a rebalance precede the loop's
+            // end, and nothing is waited for after it.
+            match self.consumer.poll(Duration::ZERO) {
                 Some(Ok(message)) => {
                     let event = self.topics.event(&message);
                     bytes += event.bytes();
                     polled.events.push(event);
+                }
+                None if waits && self.consumer.context().own.state().forgotten.is_empty() => {
+                    waits = false;
+                    self.consumer.bell.wait(wait);
                 }
                 None => break,
                 // The events of this poll come again, to whomever the group gives them.
@@ -278,7 +282,7 @@ impl log::Source for Source {
                     }
                 }
             }
-            wait = Duration::ZERO;
+            waits &= polled.events.is_empty();
         }
         if polled.events.is_empty() {
             if let Some(error) = self.held.take() {

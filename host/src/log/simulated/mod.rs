@@ -145,6 +145,8 @@ impl Committer for SimulatedCommitter {
         result
     }
 
+    fn rest(&mut self) {}
+
     fn close(self, _deadline: Duration) {}
 }
 
