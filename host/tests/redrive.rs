@@ -9,7 +9,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-use common::host::{Host, Pipeline, subscriber, until, wasmill};
+use common::host::{Host, Pipeline, signal, subscriber, until, wasmill};
 use common::kafka::Broker;
 use common::orders::{publish, read, text};
 use common::{DEADLINE, built_guest, http, rename_over};
@@ -92,11 +92,24 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
         .unwrap_or_else(|()| panic!("{}", host.log()));
     assert_eq!(letters(&["ls", "fate"]), BAD as u64);
 
-    // The handler is mended. A redrive is ended by a second one, that one is killed, and the next one goes on.
+    // The handler is mended. A redrive is interrupted, and tells how far it came.
     rename_over(&pipeline.path().join("fate.wasm"), &echo);
     let once = ["redrive", "fate", "--max-redrives", "1", "--rate", "20"];
-    let first = dlq(&["redrive", "fate", "--max-redrives", "1", "--rate", "10"]).spawn().unwrap();
-    until(DEADLINE, || put_back(&kafka.address).len() > 4).unwrap();
+    let slowly = ["redrive", "fate", "--max-redrives", "1", "--rate", "5"];
+    let before = put_back(&kafka.address).len();
+    let interrupted = dlq(&slowly).spawn().unwrap();
+    until(DEADLINE, || put_back(&kafka.address).len() > before).unwrap();
+    signal(interrupted.id(), "INT");
+    let ended = interrupted.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"));
+    let by_it = put_back(&kafka.address).len() - before;
+    assert_eq!((&report["stopped"], &report["count"]), (&json!(true), &json!(by_it)), "{report}");
+    assert_eq!(ended.status.code(), Some(1));
+
+    // One is ended by a second one, that one is killed, and the next one goes on.
+    let before = put_back(&kafka.address).len();
+    let first = dlq(&slowly).spawn().unwrap();
+    until(DEADLINE, || put_back(&kafka.address).len() > before).unwrap();
     let mut killed = dlq(&once).spawn().unwrap();
     let ended = first.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&ended.stderr).contains("somebody else has begun"), "{ended:?}");

@@ -5,9 +5,25 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One like those of the pipeline that ships: its key, and its payload of at least 313 bytes; `bytes` in all, if that is more.
+/// The bytes of an order that has everything; below, it has one line, and no names.
+const WHOLE: usize = 313;
+/// The bytes of the smallest one.
+pub const SMALLEST: usize = 161;
+
+/// One like those of the pipeline that ships: its key, and its payload of so many bytes, or [`SMALLEST`].
 pub fn order(number: u64, placed_at_us: u64, bytes: usize) -> (String, String) {
     let id = format!("o-{number:08}");
+    if bytes < WHOLE {
+        let with_id = |customer: &str| {
+            format!(
+                "{{\"order_id\":\"{id}\",\"customer\":{{\"id\":\"{customer}\"}},\"items\":[{{\"sku\":\"m\",\"quantity\":2,\
+                 \"unit_price_cents\":1150}}],\"currency\":\"EUR\",\"placed_at_us\":{placed_at_us}}}"
+            )
+        };
+        let missing = bytes.saturating_sub(SMALLEST);
+        let payload = with_id(&format!("c-00042{}", "x".repeat(missing)));
+        return (id, payload);
+    }
     let with_name = |name: &str| {
         format!(
             "{{\"order_id\":\"{id}\",\"customer\":{{\"id\":\"c-00042\",\"name\":\"{name}\",\"email\":\"c42@example.com\"}},\
@@ -175,5 +191,16 @@ mod tests {
             assert_eq!(placed_at_us(payload), Some(1_790_000_000_000_000));
         }
         assert_eq!((number(b"broken"), placed_at_us(b"{}")), (None, None));
+    }
+
+    #[test]
+    fn an_order_has_the_bytes_that_it_is_to_have() {
+        for (bytes, expected) in
+            [(0, SMALLEST), (SMALLEST, SMALLEST), (200, 200), (WHOLE, WHOLE), (10_000, 10_000)]
+        {
+            let (_, payload) = order(1, 1_790_000_000_000_000, bytes);
+            assert_eq!(payload.len(), expected);
+            assert!(details(payload.as_bytes()).is_ok());
+        }
     }
 }

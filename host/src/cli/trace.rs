@@ -9,7 +9,7 @@ use std::str;
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use miette::IntoDiagnostic;
+use miette::{IntoDiagnostic, miette};
 use serde::Serialize;
 
 use crate::config::plan::{Plan, TopicKind};
@@ -46,6 +46,15 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let cluster = broker::connect(args.url.as_deref(), plan)?;
     let of_events = plan.topics.iter().filter(|topic| topic.kind != TopicKind::Claims);
     let topics: Vec<_> = of_events.map(|topic| topic.name.clone()).collect();
+    // A pipeline that was not started yet has not made all of them.
+    let topics = cluster.existing(&topics).map_err(|error| broker::refused(&cluster, error))?;
+    if topics.is_empty() {
+        return Err(miette!(
+            help = "`wasmill run` makes them; or --brokers names another cluster",
+            "none of the pipeline's topics exists at {}",
+            cluster.bootstrap()
+        ));
+    }
     let mut tail = broker::tail(&cluster, &topics, &Start::Beginning)?;
 
     let mut events = Vec::new();

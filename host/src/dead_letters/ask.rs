@@ -74,7 +74,7 @@ impl Ask {
             Self::Settle { of, wanted, act } => {
                 let of = only(plan, of)?;
                 let ranges = until_now(cluster, std::slice::from_ref(of.dead_letter))?;
-                let report = settle(cluster, &of, act, wanted, &ranges, |_| true, |_| ())?;
+                let report = settle(cluster, &of, act, wanted, &ranges, |_| true, |_| true)?;
                 serde_json::to_value(&report).into_diagnostic()
             }
         }

@@ -70,7 +70,8 @@ impl Wanted {
     }
 }
 
-/// Of the letters in `ranges` those that `takes` lets through, and `wanted` wants; tells how many are done so far.
+/// Of the letters in `ranges` those that `takes` lets through, and `wanted` wants. `goes_on` hears how many are done so far, and
+/// tells whether to go on.
 pub(crate) fn settle(
     cluster: &Cluster,
     subscriber: &Subscriber<'_>,
@@ -78,7 +79,7 @@ pub(crate) fn settle(
     wanted: &Wanted,
     ranges: &BTreeMap<TopicPartition, Range<i64>>,
     takes: impl Fn(&Event) -> bool,
-    progress: impl Fn(u64),
+    goes_on: impl Fn(u64) -> bool,
 ) -> miette::Result<Report> {
     let marks = marks::topic(subscriber.dead_letter);
     let refused = |error| reading::refused(cluster, error);
@@ -116,8 +117,8 @@ pub(crate) fn settle(
         settling.settle(chosen.into_iter(), left)?;
         let done = settling.report.count - before;
         left -= usize::try_from(done).unwrap_or(left).min(left);
-        progress(settling.report.count);
-        if left == 0 {
+        settling.report.stopped = !goes_on(settling.report.count) && left > 0;
+        if left == 0 || settling.report.stopped {
             break;
         }
         if let Some(rate) = wanted.rate.filter(|_| !wanted.dry_run) {
@@ -126,7 +127,7 @@ pub(crate) fn settle(
         }
     }
     let Settling { mut report, committer, .. } = settling;
-    if left > 0 {
+    if left > 0 && !report.stopped {
         unmet.into_iter().for_each(|position| report.fail(position, "there is no such record there"));
     }
     report.dry_run = wanted.dry_run;

@@ -33,6 +33,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct Report {
     /// Nothing was done: this is what would be.
     pub(crate) dry_run: bool,
+    /// It was told to stop before it had seen all of them.
+    pub(crate) stopped: bool,
     /// How many were put back, or let go.
     pub(crate) count: u64,
     /// The first [`SHOWN`] of these, as `topic/partition/offset`.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rdkafka::mocking::MockCluster;
-use wasmill::config::plan::{Brokers, KafkaPlan, Secret};
+use wasmill::config::plan::{Brokers, KafkaPlan, Secret, TopicKind, TopicPlan};
 use wasmill::event::Record;
 use wasmill::log::kafka::{Cluster, ConnectError, Membership, Start};
 use wasmill::log::{Commit, CommitError, Committer as _, LogError, Publish, PublishError, Source as _};
@@ -25,6 +25,27 @@ fn topics_are_created_once_and_existing_ones_stay_as_they_are() {
     let other_plan = [topic(&t.input, 5)];
     assert_eq!(cluster.ensure_topics(&other_plan).expect("topics"), Vec::<Arc<str>>::new());
     assert_eq!(foreign::partitions(kafka::broker(), &t.input), 2);
+}
+
+/// As the table in docs/how-to/kafka.md says, for who makes them by hand.
+#[test]
+fn topics_are_created_with_what_keeps_their_records() {
+    let t = Topics::named(Brokers::Addresses(kafka::broker().into()));
+    for (kind, expected) in [
+        (
+            TopicKind::DeadLetters,
+            &[("max.message.bytes", "2097152"), ("retention.ms", "-1"), ("retention.bytes", "-1")][..],
+        ),
+        (TopicKind::Marks, &[("cleanup.policy", "compact")]),
+        (TopicKind::Claims, &[("message.timestamp.type", "LogAppendTime"), ("retention.ms", "3600000")]),
+    ] {
+        let name = format!("{}-{kind:?}", t.input);
+        let plan = TopicPlan { kind, ..topic(&name, 1) };
+        t.cluster("one").ensure_topics(&[plan]).expect("a topic");
+        for (setting, value) in expected {
+            assert_eq!(foreign::setting(kafka::broker(), &name, setting), *value, "{setting} of {name}");
+        }
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::bindings::{self as native, rd_kafka_vtype_t as vtype};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -29,6 +29,16 @@ pub(super) fn partitions(broker: &str, topic: &str) -> usize {
     let consumer: BaseConsumer = client(broker);
     let metadata = consumer.fetch_metadata(Some(topic), DEADLINE).expect("an answer");
     metadata.topics()[0].partitions().len()
+}
+
+/// What the broker says of a topic's setting.
+pub(super) fn setting(broker: &str, topic: &str, name: &str) -> String {
+    let admin: AdminClient<DefaultClientContext> = client(broker);
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let topic = ResourceSpecifier::Topic(topic);
+    let described = runtime.block_on(admin.describe_configs([&topic], &AdminOptions::new()));
+    let described = described.expect("an answer").remove(0).expect("a topic");
+    described.get(name).and_then(|entry| entry.value.clone()).expect("a setting")
 }
 
 /// An open transaction.

@@ -7,6 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
 use miette::IntoDiagnostic;
 
+use super::interrupt::Interrupt;
 use crate::cli::span::{self, Point, Span};
 use crate::cli::{broker, host};
 use crate::config::plan::Plan;
@@ -20,7 +21,7 @@ const SHOWN_TO_PEOPLE: usize = 10;
 
 /// Puts dead letters back into the topics that their events came from.
 ///
-/// Exactly once on Apache Kafka: what was put back is remembered, so a redrive can be stopped and begun again. Only the
+/// Exactly once on Apache Kafka: what was put back is remembered, so a redrive can be stopped (Ctrl-C) and begun again. Only the
 /// handler that failed takes the event once more; the others of this pipeline that read its topic leave it out. An event
 /// that was put back often enough stays a dead letter.
 #[derive(Debug, clap::Args)]
@@ -123,8 +124,10 @@ fn run(plan: &Plan, which: &Which, act: Act, rate: Option<u32>) -> miette::Resul
     // What fails again meanwhile is for another time.
     let span = Span::resolve(&cluster, topics, since, &Point::End)?;
     let takes = |letter: &_| span.takes(letter);
+    let interrupt = Interrupt::listen()?;
     let report = settle(&cluster, &subscriber, &act, &wanted, &span.ranges, takes, |done| {
         bar.set_position(done);
+        !interrupt.given()
     })?;
     bar.finish_and_clear();
     if *json {
@@ -132,7 +135,7 @@ fn run(plan: &Plan, which: &Which, act: Act, rate: Option<u32>) -> miette::Resul
     } else {
         answer!("{}", Shown { report: &report, act: &act });
     }
-    Ok(if report.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if report.failed.is_empty() && !report.stopped { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 struct Shown<'a> {
@@ -142,8 +145,11 @@ struct Shown<'a> {
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Report { dry_run, count: number, letters, already, too_often, failed_count, failed } =
+        let Report { dry_run, stopped, count: number, letters, already, too_often, failed_count, failed } =
             self.report;
+        if *stopped {
+            f.write_str("stopped before the end; begun again, it goes on from here\n")?;
+        }
         let done = match (self.act, dry_run) {
             (Act::Redrive { .. }, false) => "put back",
             (Act::Redrive { .. }, true) => "would be put back",

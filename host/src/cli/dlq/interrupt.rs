@@ -1,0 +1,45 @@
+//! Ctrl-C, for a verb that stops between two transactions and tells how far it came.
+
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use miette::{IntoDiagnostic, WrapErr};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// What a shell makes of SIGINT.
+const INTERRUPTED: i32 = 130;
+
+pub(super) struct Interrupt(Arc<AtomicBool>);
+
+impl Interrupt {
+    /// From now on the first SIGINT or SIGTERM is noted, and the second one ends the process.
+    pub(super) fn listen() -> miette::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
+        let entered = runtime.enter();
+        let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
+        drop(entered);
+        let given = Arc::new(AtomicBool::new(false));
+        let noted = given.clone();
+        thread::spawn(move || {
+            runtime.block_on(async {
+                for _ in 0..2 {
+                    tokio::select! {
+                        _ = interrupt.recv() => {}
+                        _ = terminate.recv() => {}
+                    }
+                    if noted.swap(true, Ordering::Relaxed) {
+                        process::exit(INTERRUPTED);
+                    }
+                }
+            });
+        });
+        Ok(Self(given))
+    }
+
+    pub(super) fn given(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
