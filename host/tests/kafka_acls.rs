@@ -1,5 +1,5 @@
-//! A whole host as a user of a real Apache Kafka that may do what docs/how-to/kafka.md lists, and nothing else: what is missing
-//! is told, and what is listed is enough.
+//! A whole host as a user of a real Apache Kafka that may do what docs/how-to/kafka.md lists, and nothing else: a group that is
+//! missing is told, and what is listed is enough.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -31,7 +31,7 @@ const TOPICS: [&str; 6] =
 const SUBSCRIBERS: [&str; 4] = ["order-formatter", "transaction-processor", "email-composer", "mail"];
 
 #[test]
-fn what_the_user_may_not_do_is_told_and_what_the_manual_lists_is_enough() {
+fn a_group_that_may_not_be_read_is_told_and_what_the_manual_lists_is_enough() {
     let folder = tempfile::tempdir().unwrap();
     let (port, sasl) = (kafka::free_port(), kafka::free_port());
     let properties = folder.path().join("properties");

@@ -144,6 +144,30 @@ fn a_partition_stops_to_be_read_when_too_much_of_it_waits() {
 }
 
 #[test]
+fn a_partition_is_not_called_full_any_more_once_nothing_is_tried_again() {
+    let broker = Broker::new(3, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+    produce(&broker, "k", "retry 2");
+    for _ in 0..4000 {
+        produce(&broker, "k", &"x".repeat(10_000));
+    }
+    let mut shard = shard(&broker, "a", 3);
+    until(&broker, &mut shard, |shard| shard.full().len() == 1);
+    broker.pass(DAY);
+    until(&broker, &mut shard, |shard| shard.parked_keys() == 0);
+    assert!(shard.full().is_empty(), "what is left in it is about to run");
+}
+
+fn until(broker: &Broker, shard: &mut TestShard, is_so: impl Fn(&TestShard) -> bool) {
+    for _ in 0..10_000 {
+        if is_so(shard) {
+            return;
+        }
+        shard.turn(&|| broker.now()).unwrap();
+    }
+    panic!("not so after 10,000 turns");
+}
+
+#[test]
 fn what_waits_of_many_partitions_is_bounded_for_all_of_them() {
     let broker = Broker::new(3, &[("in", 8), ("out", 1), ("copy.dlq", 1)]);
     let payload = Bytes::from(vec![b'x'; 100_000]);

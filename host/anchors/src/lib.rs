@@ -22,7 +22,7 @@ use thiserror::Error;
 
 pub use group::Group;
 pub use load::{fill, micros, pace};
-pub use order::{SMALLEST, details, number, order, placed_at_us};
+pub use order::{SMALLEST_ORDER, details, number, order, placed_at_us};
 
 /// The component that does the same, where `just components` puts it.
 pub const COMPONENT: &str = "components/order-formatter.wasm";

@@ -8,20 +8,17 @@ use serde_json::value::RawValue;
 /// The bytes of an order that has everything; below, it has one line, and no names.
 const WHOLE: usize = 313;
 /// The bytes of the smallest one.
-pub const SMALLEST: usize = 161;
+pub const SMALLEST_ORDER: usize = 161;
 
-/// One like those of the pipeline that ships: its key, and its payload of so many bytes, or [`SMALLEST`].
+/// One like those of the pipeline that ships: its key, and its payload of so many bytes, or [`SMALLEST_ORDER`].
 pub fn order(number: u64, placed_at_us: u64, bytes: usize) -> (String, String) {
     let id = format!("o-{number:08}");
     if bytes < WHOLE {
-        let with_id = |customer: &str| {
-            format!(
-                "{{\"order_id\":\"{id}\",\"customer\":{{\"id\":\"{customer}\"}},\"items\":[{{\"sku\":\"m\",\"quantity\":2,\
-                 \"unit_price_cents\":1150}}],\"currency\":\"EUR\",\"placed_at_us\":{placed_at_us}}}"
-            )
-        };
-        let missing = bytes.saturating_sub(SMALLEST);
-        let payload = with_id(&format!("c-00042{}", "x".repeat(missing)));
+        let more = "x".repeat(bytes.saturating_sub(SMALLEST_ORDER));
+        let payload = format!(
+            "{{\"order_id\":\"{id}\",\"customer\":{{\"id\":\"c-00042{more}\"}},\"items\":[{{\"sku\":\"m\",\"quantity\":2,\
+             \"unit_price_cents\":1150}}],\"currency\":\"EUR\",\"placed_at_us\":{placed_at_us}}}"
+        );
         return (id, payload);
     }
     let with_name = |name: &str| {
@@ -195,9 +192,13 @@ mod tests {
 
     #[test]
     fn an_order_has_the_bytes_that_it_is_to_have() {
-        for (bytes, expected) in
-            [(0, SMALLEST), (SMALLEST, SMALLEST), (200, 200), (WHOLE, WHOLE), (10_000, 10_000)]
-        {
+        for (bytes, expected) in [
+            (0, SMALLEST_ORDER),
+            (SMALLEST_ORDER, SMALLEST_ORDER),
+            (200, 200),
+            (WHOLE, WHOLE),
+            (10_000, 10_000),
+        ] {
             let (_, payload) = order(1, 1_790_000_000_000_000, bytes);
             assert_eq!(payload.len(), expected);
             assert!(details(payload.as_bytes()).is_ok());

@@ -46,7 +46,7 @@ pub(super) fn run(plan: &Plan, args: Args) -> miette::Result<ExitCode> {
     let cluster = broker::connect(args.url.as_deref(), plan)?;
     let of_events = plan.topics.iter().filter(|topic| topic.kind != TopicKind::Claims);
     let topics: Vec<_> = of_events.map(|topic| topic.name.clone()).collect();
-    // A pipeline that was not started yet has not made all of them.
+    // Those of a handler that never started are not there.
     let topics = cluster.existing(&topics).map_err(|error| broker::refused(&cluster, error))?;
     if topics.is_empty() {
         return Err(miette!(

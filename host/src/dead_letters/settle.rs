@@ -97,6 +97,10 @@ pub(crate) fn settle(
     let mut left = wanted.limit.unwrap_or(usize::MAX);
     let batch = wanted.rate.map_or(BATCH, |rate| (rate as usize / 10).clamp(1, BATCH));
     while let Some(letters) = reading::batch(&mut tail, cluster, batch)? {
+        if !goes_on(settling.report.count) {
+            settling.report.stopped = true;
+            break;
+        }
         let (chosen, others): (Vec<Event>, Vec<Event>) = letters
             .into_iter()
             .partition(|letter| takes(letter) && wanted.takes(letter) && subscriber.has(letter));
@@ -117,8 +121,7 @@ pub(crate) fn settle(
         settling.settle(chosen.into_iter(), left)?;
         let done = settling.report.count - before;
         left -= usize::try_from(done).unwrap_or(left).min(left);
-        settling.report.stopped = !goes_on(settling.report.count) && left > 0;
-        if left == 0 || settling.report.stopped {
+        if left == 0 {
             break;
         }
         if let Some(rate) = wanted.rate.filter(|_| !wanted.dry_run) {

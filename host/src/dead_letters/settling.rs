@@ -33,7 +33,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 pub(crate) struct Report {
     /// Nothing was done: this is what would be.
     pub(crate) dry_run: bool,
-    /// It was told to stop before it had seen all of them.
+    /// It was told to stop; there may be more.
     pub(crate) stopped: bool,
     /// How many were put back, or let go.
     pub(crate) count: u64,

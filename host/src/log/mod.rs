@@ -130,8 +130,9 @@ pub trait Committer {
     /// ready for another.
     fn commit(&mut self, commit: &Commit, membership: &Self::Membership) -> Result<(), CommitError>;
 
-    /// Lets go of what costs something while nothing is to be committed. The next [`commit`](Self::commit) makes it anew.
-    fn rest(&mut self);
+    /// Lets go of what costs something while nothing is to be committed. The next [`commit`](Self::commit) makes it anew. Only
+    /// for who commits for a consumer group.
+    fn release(&mut self);
 
     /// Ends an open transaction and lets go of the producer; gives up after `deadline`.
     fn close(self, deadline: Duration);

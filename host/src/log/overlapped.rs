@@ -4,7 +4,7 @@
 //! open commit, which goes out next: commits are small while little comes and full when much does, and nobody waits to
 //! fill one. The committers take turns, because for a while after a transaction the broker is still writing its markers,
 //! and whoever begins the next one under the same transactional.id is told to come again. While little comes the first one is
-//! enough, and the others rest: a producer has threads that wake every second, and a megabyte of memory.
+//! enough, and the others are let go of: a producer has threads that wake every second, connections and memory.
 //!
 //! It stays exactly once, because
 //! - commits go out in the order in which they were handed over, each when the one before is answered: its offsets (the
@@ -31,8 +31,10 @@ const MOST_BYTES: usize = 16 * 1024 * 1024;
 const MOST_SUBMISSIONS: usize = 100;
 /// The broker has written the markers of a transaction by then, most often.
 const MARKERS: Duration = Duration::from_millis(50);
-/// After so long without a commit all but one committer rest.
-const REST_AFTER: Duration = Duration::from_secs(5);
+/// So many commits must follow each other within that time before another committer makes its producer anew, which takes longer.
+const CLOSE_COMMITS: u32 = 3;
+/// After so long without a commit all but one committer let go of their producers.
+const RELEASE_AFTER: Duration = Duration::from_secs(5);
 
 /// What goes out next.
 pub(super) struct Open<M> {
@@ -136,7 +138,8 @@ where
     C: Committer + Send + 'static,
     C::Membership: Clone + PartialEq + Send + 'static,
 {
-    /// Commits by these, in turn. `name` is the thread's.
+    /// Commits by the first of these, and by the others as well while the broker may still be at its last transaction. `name` is
+    /// the thread's.
     pub fn new(committers: Vec<C>, name: String) -> io::Result<Self> {
         let state = State {
             open: None,
@@ -188,16 +191,14 @@ where
     C: Committer,
     C::Membership: PartialEq,
 {
-    // When each of them ended its last transaction.
-    let mut ended: Vec<Option<Instant>> = vec![None; committers.len()];
-    let mut resting = committers.len() == 1;
+    let mut turns = Turns::of(committers.len());
     let mut state = desk.lock();
     loop {
         if let Recovery::Wanted = state.recovery {
             drop(state);
             let recovered = committers.iter_mut().try_for_each(C::recover);
             state = desk.lock();
-            resting = committers.len() == 1;
+            turns.released = committers.len() == 1;
             state.has_failed &= recovered.is_err();
             state.recovery = Recovery::Done(recovered);
             desk.changed.notify_all();
@@ -205,10 +206,9 @@ where
             state.is_committing = true;
             desk.changed.notify_all();
             drop(state);
-            let turn = turn(&ended);
+            let turn = turns.next(Instant::now());
             let result = committers[turn].commit(&open.commit, &open.membership);
-            ended[turn] = Some(Instant::now());
-            resting &= turn == 0;
+            turns.ended(turn, Instant::now());
             state = desk.lock();
             state.is_committing = false;
             if result.is_err() {
@@ -222,30 +222,50 @@ where
             let each = deadline / committers.len() as u32;
             committers.into_iter().for_each(|committer| committer.close(each));
             return;
-        } else if resting {
+        } else if turns.released {
             state = desk.wait(state);
         } else {
             let (waited, timeout) =
-                desk.changed.wait_timeout(state, REST_AFTER).unwrap_or_else(PoisonError::into_inner);
+                desk.changed.wait_timeout(state, RELEASE_AFTER).unwrap_or_else(PoisonError::into_inner);
             state = waited;
             if timeout.timed_out() && state.is_quiet() {
                 drop(state);
-                committers[1..].iter_mut().for_each(C::rest);
-                resting = true;
+                committers[1..].iter_mut().for_each(C::release);
+                turns.released = true;
                 state = desk.lock();
             }
         }
     }
 }
 
-/// Whose turn it is: the first one's, unless the broker may still be at its last transaction; then theirs who waited longest.
-fn turn(ended: &[Option<Instant>]) -> usize {
-    match ended {
-        [Some(first), ..] if first.elapsed() < MARKERS => {
-            let longest = (0..ended.len()).min_by_key(|committer| ended[*committer]);
-            longest.unwrap_or_default()
+/// Which committer is next.
+struct Turns {
+    /// When each of them ended its last transaction.
+    ended: Vec<Option<Instant>>,
+    /// Commits in a row for which the first one was not free.
+    close: u32,
+    /// All but the first have let go of their producers.
+    released: bool,
+}
+
+impl Turns {
+    fn of(committers: usize) -> Self {
+        Self { ended: vec![None; committers], close: 0, released: committers == 1 }
+    }
+
+    /// The first one, unless the broker may still be at its last transaction; then who has waited longest.
+    fn next(&mut self, now: Instant) -> usize {
+        let is_free = self.ended[0].is_none_or(|at| now.saturating_duration_since(at) >= MARKERS);
+        self.close = if is_free { 0 } else { self.close + 1 };
+        if is_free || self.released && self.close < CLOSE_COMMITS {
+            return 0;
         }
-        [..] => 0,
+        (0..self.ended.len()).min_by_key(|committer| self.ended[*committer]).unwrap_or_default()
+    }
+
+    fn ended(&mut self, committer: usize, now: Instant) {
+        self.ended[committer] = Some(now);
+        self.released &= committer == 0;
     }
 }
 
@@ -330,16 +350,29 @@ impl<C: Committer> Drop for Overlapped<C> {
 mod tests {
     use super::*;
 
-    /// Tells what it is asked to do.
-    struct Told {
-        number: usize,
-        told: Arc<Mutex<Vec<(usize, &'static str)>>>,
+    #[test]
+    fn the_first_has_its_turn_whenever_it_is_free_and_else_who_waited_longest() {
+        let start = Instant::now();
+        let mut turns = Turns::of(2);
+        let mut at = |ms, released| {
+            let now = start + Duration::from_millis(ms);
+            turns.released |= released;
+            let turn = turns.next(now);
+            turns.ended(turn, now);
+            turn
+        };
+        assert_eq!([0, 100, 110, 120, 130, 190, 300].map(|ms| at(ms, false)), [0, 0, 1, 0, 1, 0, 0]);
+        // A producer isn't made for a commit or two.
+        assert_eq!([6000, 6010, 6020].map(|ms| at(ms, true)), [0, 0, 0]);
+        assert_eq!([7000, 7010, 7020, 7030, 7040].map(|ms| at(ms, false)), [0, 0, 0, 1, 0]);
+        let mut alone = Turns::of(1);
+        assert_eq!([alone.next(start), alone.next(start)], [0, 0]);
     }
 
-    impl Told {
-        fn tell(&self, what: &'static str) {
-            self.told.lock().unwrap().push((self.number, what));
-        }
+    /// Tells when it is asked to let go.
+    struct Told {
+        number: usize,
+        told: Arc<Mutex<Vec<usize>>>,
     }
 
     impl Committer for Told {
@@ -350,33 +383,26 @@ mod tests {
         }
 
         fn commit(&mut self, _commit: &Commit, (): &()) -> Result<(), CommitError> {
-            self.tell("commits");
             Ok(())
         }
 
-        fn rest(&mut self) {
-            self.tell("rests");
+        fn release(&mut self) {
+            self.told.lock().unwrap().push(self.number);
         }
 
         fn close(self, _deadline: Duration) {}
     }
 
     #[test]
-    fn the_first_is_enough_while_little_comes_and_the_second_rests() {
+    fn all_but_the_first_let_go_when_nothing_comes() {
         let told = Arc::default();
         let committers = (0..2).map(|number| Told { number, told: Arc::clone(&told) }).collect();
-        let mut commits = Overlapped::new(committers, "commits".into()).unwrap();
-        let mut commit = |after| {
-            thread::sleep(after);
-            commits.submit(Commit::default(), &());
-            commits.settle();
-            told.lock().unwrap().pop().unwrap()
-        };
-        let (soon, later) = (Duration::ZERO, MARKERS * 2);
-        let by = [later, later, soon, soon, soon, later].map(&mut commit).map(|(number, _)| number);
-        assert_eq!(by, [0, 0, 1, 0, 1, 0]);
-        assert_eq!(commit(REST_AFTER + Duration::from_secs(1)), (0, "commits"));
-        assert_eq!(*told.lock().unwrap(), [(1, "rests")]);
-        assert_eq!(commit(soon), (1, "commits"), "it comes back when it is needed");
+        let commits = Overlapped::new(committers, "commits".into()).unwrap();
+        let deadline = Instant::now() + 10 * RELEASE_AFTER;
+        while told.lock().unwrap().is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        drop(commits);
+        assert_eq!(*told.lock().unwrap(), [1]);
     }
 }

@@ -46,7 +46,7 @@ use window::{Flow, Slot, Window};
 
 /// How long a poll waits for the first event. It bounds how late a stop is noticed, or another handler.
 const POLL_WAIT: Duration = Duration::from_millis(200);
-/// The same when nothing has come for a while: each poll wakes a thread.
+/// The same, once nothing has run for [`IDLE_AFTER`]: each poll wakes a thread.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
 const IDLE_AFTER: Duration = Duration::from_secs(5);
 /// Between two attempts at a broker that refuses; doubles from the first to the second.
@@ -242,9 +242,6 @@ where
 
         // Run.
         let ready = self.window.ready(now().monotonic, self.pace.events());
-        if !ready.is_empty() {
-            self.active = begins;
-        }
         if ready.is_empty() {
             if self.submitted.is_empty() {
                 self.refusals = 0;
@@ -253,6 +250,7 @@ where
             self.steer();
             return Ok(Turn::Went(mem::take(&mut self.done)));
         }
+        self.active = begins;
         let (decided, ready): (Vec<Slot>, Vec<Slot>) =
             ready.into_iter().partition(|slot| self.known(self.window.event(*slot)).is_some());
         let begun_at = now().monotonic;

@@ -1,12 +1,12 @@
 //! How many events a turn takes.
 //!
 //! A commit that didn't go out may have been too large for the time that a transaction has, as on a slow link, and the same again
-//! would fare the same. So the next turns take half of what it held, and each is committed by itself; by each commit that goes
+//! would fare the same. So the next turns take half of what it held, or what they took before if that is less, and each is committed by itself; by each commit that goes
 //! out they grow, until they are whole again.
 
 pub(super) struct Pace {
     limit: usize,
-    /// Less than the limit, since a commit failed.
+    /// What a turn takes since a commit failed, until that would be the limit again.
     reduced: Option<usize>,
 }
 
@@ -37,7 +37,7 @@ impl Pace {
 
     /// A commit went out.
     pub(super) fn went(&mut self) {
-        // A quarter: what the link takes is passed once in four commits, not in every second one.
+        // A quarter: from half of what was too much it takes four commits to come there again.
         let more = self.reduced.map(|events| events + (events / 4).max(1));
         self.reduced = more.filter(|events| *events < self.limit);
     }

@@ -13,11 +13,11 @@ use super::beyond::{Beyond, Fit};
 use crate::event::{Event, Header, Position, Record, TopicPartition};
 use crate::log::Commit;
 
-/// What is held of one partition, at most, before it is paused: its events, and their bytes.
+/// Events held of one partition, at most, before it is paused.
 const MOST_EVENTS: usize = 10_000;
-/// Of all partitions together: each has the same share, so that none that waits holds up another.
+/// Bytes of all partitions together. Each has the same share, so that none that waits holds up another.
 const MOST_BYTES: usize = 32 * 1024 * 1024;
-/// Of one partition, however many there are.
+/// Bytes of a share, at least: from 32 partitions on they may be more in all.
 const LEAST_SHARE: usize = 1024 * 1024;
 
 #[derive(Default)]
@@ -288,10 +288,10 @@ impl Window {
         parked
     }
 
-    /// Partitions whose windows are full.
+    /// Partitions whose windows are full, and not only of what is about to run.
     pub(super) fn full(&self) -> Vec<TopicPartition> {
         let share = self.share();
-        self.partitions.iter().filter(|p| p.is_full(share)).map(|p| p.id.clone()).collect()
+        self.partitions.iter().filter(|p| p.waiting > 0 && p.is_full(share)).map(|p| p.id.clone()).collect()
     }
 
     /// The bytes of a partition, at most.

@@ -15,7 +15,7 @@ use crate::proxy::Weather;
 /// Of each event.
 const BYTES: usize = 10_000;
 const EVENTS: usize = 150;
-/// A batch of the source is 1 MB, which takes longer than records may stay without an acknowledgement.
+/// librdkafka fetches 1 MB at once, which takes longer than the 6 s that records may stay without an acknowledgement.
 const BYTES_PER_SECOND: u32 = 100_000;
 
 #[test]
@@ -42,6 +42,7 @@ fn what_a_slow_link_does_not_take_at_once_goes_out_in_parts() {
             Turn::Went(tally) => done += tally.outputs,
             Turn::Refused { reason, .. } => refused.push(reason),
         }
+        // And the one that `Proxied` has published.
         done > EVENTS as u64
     });
     assert!(all.is_ok(), "{done} went out, the rest was refused: {refused:#?}");

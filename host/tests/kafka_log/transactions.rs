@@ -107,6 +107,22 @@ fn a_record_that_its_topic_refuses_is_named() {
 }
 
 #[test]
+fn a_committer_that_let_go_of_its_producer_makes_it_anew() {
+    let t = Topics::new(kafka::broker(), 1);
+    let cluster = t.cluster("one");
+    publish(&cluster, &[record(&t.input, 0), record(&t.input, 1)]);
+    let (mut committer, mut source) = t.shard(&cluster, 0);
+    for n in 0..2 {
+        let (events, membership) = poll_until(&mut source, 1);
+        let commit = Commit { publish: vec![record(&t.output, n)], progress: done(&events) };
+        committer.commit(&commit, &membership).expect("a commit");
+        committer.release();
+        source.rewind().expect("offsets that no transaction holds");
+    }
+    assert_eq!(payloads(&read_all(&cluster, &t.output)), ["0", "1"]);
+}
+
+#[test]
 fn a_zombie_is_fenced_by_its_successor_which_goes_on() {
     let t = Topics::new(kafka::broker(), 1);
     let cluster = t.cluster("same-name");

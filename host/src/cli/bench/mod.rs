@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use indicatif::ProgressBar;
 use miette::{IntoDiagnostic, WrapErr, miette};
-use wasmill_anchors::{COMPONENT, Loop, SMALLEST, Task};
+use wasmill_anchors::{COMPONENT, Loop, SMALLEST_ORDER, Task};
 
 use self::contestant::Kind;
 use self::report::{Report, Settings};
@@ -65,8 +65,8 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     batch: u32,
 
-    /// Bytes of a payload.
-    #[arg(long, default_value_t = 313, value_parser = clap::value_parser!(u32).range(SMALLEST as i64..=900_000))]
+    /// Bytes of a payload; 161 at least.
+    #[arg(long, default_value_t = 313, value_parser = clap::value_parser!(u32).range(SMALLEST_ORDER as i64..=900_000))]
     bytes: u32,
 
     /// Partitions of the topics; the host runs a shard for each, a native loop is one.

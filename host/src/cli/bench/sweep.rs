@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use wasmill_anchors::SMALLEST;
+use wasmill_anchors::SMALLEST_ORDER;
 
 use super::contestant::Kind;
 use super::{Ground, LEAST_EVENTS, latency, most_events, throughput};
 
 const BATCHES: [u32; 4] = [10, 100, 1000, 5000];
 /// In bytes.
-const PAYLOADS: [u32; 5] = [SMALLEST as u32, 313, 1000, 10_000, 100_000];
+const PAYLOADS: [u32; 5] = [SMALLEST_ORDER as u32, 313, 1000, 10_000, 100_000];
 /// Of a round.
 const MOST_BATCHES: u64 = 1000;
 /// Events a second at which latency is measured, unless some contestant's peak is less than twice that.

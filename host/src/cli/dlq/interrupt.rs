@@ -8,7 +8,7 @@ use std::thread;
 use miette::{IntoDiagnostic, WrapErr};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// What a shell makes of SIGINT.
+/// The exit code after a second signal: a shell's for SIGINT.
 const INTERRUPTED: i32 = 130;
 
 pub(super) struct Interrupt(Arc<AtomicBool>);
@@ -23,19 +23,21 @@ impl Interrupt {
         drop(entered);
         let given = Arc::new(AtomicBool::new(false));
         let noted = given.clone();
-        thread::spawn(move || {
+        let hears = move || {
             runtime.block_on(async {
-                for _ in 0..2 {
+                let mut next = async || {
                     tokio::select! {
                         _ = interrupt.recv() => {}
                         _ = terminate.recv() => {}
                     }
-                    if noted.swap(true, Ordering::Relaxed) {
-                        process::exit(INTERRUPTED);
-                    }
-                }
+                };
+                next().await;
+                noted.store(true, Ordering::Relaxed);
+                next().await;
+                process::exit(INTERRUPTED);
             });
-        });
+        };
+        thread::Builder::new().name("interrupt".into()).spawn(hears).into_diagnostic()?;
         Ok(Self(given))
     }
 

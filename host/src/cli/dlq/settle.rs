@@ -148,7 +148,8 @@ impl fmt::Display for Shown<'_> {
         let Report { dry_run, stopped, count: number, letters, already, too_often, failed_count, failed } =
             self.report;
         if *stopped {
-            f.write_str("stopped before the end; begun again, it goes on from here\n")?;
+            f.write_str("stopped")?;
+            f.write_str(if *dry_run { "\n" } else { "; begun again, it goes on from here\n" })?;
         }
         let done = match (self.act, dry_run) {
             (Act::Redrive { .. }, false) => "put back",

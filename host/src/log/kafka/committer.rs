@@ -45,7 +45,7 @@ pub struct Committer {
     guard: Guard,
     /// `None` on the embedded broker.
     transactional_id: Option<String>,
-    /// `None` after a failure that could not be mended at once; `recover` tries again.
+    /// `None` after a release, and after a failure that could not be mended at once; `recover` makes it anew.
     client: Option<Client>,
     fenced: Fencing,
     patience: Patience,
@@ -248,7 +248,7 @@ impl log::Committer for Committer {
     }
 
     /// Nothing is open between two commits.
-    fn rest(&mut self) {
+    fn release(&mut self) {
         self.client = None;
     }
 

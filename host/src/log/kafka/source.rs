@@ -228,6 +228,11 @@ impl Source {
         })
     }
 
+    /// No error is to be told, and no rebalance.
+    fn is_undisturbed(&self) -> bool {
+        self.held.is_none() && self.consumer.context().own.state().forgotten.is_empty()
+    }
+
     /// librdkafka waits without a word, and for ever, for offsets that never become stable.
     fn break_silence(&self) -> Result<(), LogError> {
         let silent = self.consumer.context().own.state().silent_since;
@@ -256,7 +261,7 @@ impl log::Source for Source {
         let voice = &self.consumer.context().voice;
         voice.reach_again(self.consumer.client());
         let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
-        let mut waits = polled.events.is_empty();
+        let mut waited = false;
         let mut bytes: usize = polled.events.iter().map(Event::bytes).sum();
         while polled.events.len() < max_events && bytes < BATCH_BYTES {
             // None comes after a rebalance, too: so all events of one call that precede a rebalance precede the loop's
@@ -267,8 +272,8 @@ impl log::Source for Source {
                     bytes += event.bytes();
                     polled.events.push(event);
                 }
-                None if waits && self.consumer.context().own.state().forgotten.is_empty() => {
-                    waits = false;
+                None if !waited && polled.events.is_empty() && self.is_undisturbed() => {
+                    waited = true;
                     self.consumer.bell.wait(wait);
                 }
                 None => break,
@@ -282,7 +287,6 @@ impl log::Source for Source {
                     }
                 }
             }
-            waits &= polled.events.is_empty();
         }
         if polled.events.is_empty() {
             if let Some(error) = self.held.take() {

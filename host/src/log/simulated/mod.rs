@@ -145,7 +145,7 @@ impl Committer for SimulatedCommitter {
         result
     }
 
-    fn rest(&mut self) {}
+    fn release(&mut self) {}
 
     fn close(self, _deadline: Duration) {}
 }

@@ -106,7 +106,7 @@ fn shapes(schemas: &mut Map<String, Value>) {
             "required": ["dry_run", "stopped", "count", "letters", "already", "too_often", "failed_count", "failed"],
             "properties": {
                 "dry_run": { "type": "boolean", "description": "Nothing was done: this is what would be." },
-                "stopped": { "type": "boolean", "description": "Before all were seen. Only `wasmill dlq` can be." },
+                "stopped": { "type": "boolean", "description": "It was told to stop, as only `wasmill dlq` can be." },
                 "count": count,
                 "letters": positions,
                 "already": { "type": "integer", "description": "They had been settled before." },
