@@ -94,8 +94,8 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
 
     // The handler is mended. A redrive is interrupted, and tells how far it came.
     rename_over(&pipeline.path().join("fate.wasm"), &echo);
-    let once = ["redrive", "fate", "--max-redrives", "1", "--rate", "20"];
-    let slowly = ["redrive", "fate", "--max-redrives", "1", "--rate", "5"];
+    let once = ["redrive", "fate", "--max-redrives", "1", "--rate", "5"];
+    let slowly = ["redrive", "fate", "--max-redrives", "1", "--rate", "2"];
     let before = put_back(&kafka.address).len();
     let interrupted = dlq(&slowly).spawn().unwrap();
     until(DEADLINE, || put_back(&kafka.address).len() > before).unwrap();

@@ -11,6 +11,7 @@ pub mod simulated;
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use overlapped::{Departure, Overlapped};
@@ -29,6 +30,9 @@ pub trait Source {
     ///
     /// Events of partitions that were revoked meanwhile are not in the answer.
     fn poll(&mut self, max_events: usize, wait: Duration) -> Result<Polled, LogError>;
+
+    /// Ends a poll that waits, or else the next one, from any thread.
+    fn waker(&self) -> Waker;
 
     /// The membership that events polled so far were polled under.
     fn membership(&self) -> Self::Membership;
@@ -49,6 +53,8 @@ pub trait Source {
     /// Leaves the group, so that others take over at once; gives up after `deadline`.
     fn close(self, deadline: Duration);
 }
+
+pub type Waker = Arc<dyn Fn() + Send + Sync>;
 
 #[derive(Debug, Default)]
 pub struct Polled {

@@ -38,13 +38,13 @@ use crate::event::headers::REDRIVE_FOR;
 use crate::event::{
     Event, Failure, FailureKind, Handler, Now, Outcome, Position, Record, TopicPartition, header,
 };
-use crate::log::{Answer, Commit, CommitError, Commits, LogError, Source};
+use crate::log::{Answer, Commit, CommitError, Commits, LogError, Source, Waker};
 use crate::telemetry::traces::{Batch, SubscriberTracer};
 use decide::Decision;
 use pace::Pace;
 use window::{Flow, Slot, Window};
 
-/// How long a poll waits for the first event. It bounds how late a stop is noticed, or another handler.
+/// How long a poll waits for the first event, unless it is woken. It bounds how late another handler is noticed.
 const POLL_WAIT: Duration = Duration::from_millis(200);
 /// The same, once nothing has run for [`IDLE_AFTER`]: each poll wakes a thread.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
@@ -163,6 +163,11 @@ where
     /// Of the present handler.
     pub fn digest(&self) -> &str {
         &self.identity.digest
+    }
+
+    /// Ends a turn that waits for events, from any thread.
+    pub fn waker(&self) -> Waker {
+        self.source.waker()
     }
 
     /// How many keys are parked.

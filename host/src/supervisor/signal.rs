@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use crate::log::Waker;
+
 /// How late a stop is noticed by who waits for something else.
 const GLANCE: Duration = Duration::from_millis(100);
 
@@ -23,6 +25,7 @@ struct Inner {
 struct State {
     given: bool,
     children: Vec<Weak<Inner>>,
+    wakers: Vec<Weak<dyn Fn() + Send + Sync>>,
 }
 
 impl Default for Signal {
@@ -53,13 +56,26 @@ impl Signal {
         child
     }
 
+    /// Who waits for something else is woken by this when it is given, as long as somebody holds it.
+    pub(super) fn wakes(&self, waker: &Waker) {
+        let mut state = self.lock();
+        state.wakers.retain(|waker| waker.strong_count() > 0);
+        state.wakers.push(Arc::downgrade(waker));
+        if state.given {
+            drop(state);
+            waker();
+        }
+    }
+
     pub(super) fn give(&self) {
         let mut state = self.lock();
         state.given = true;
         let children = std::mem::take(&mut state.children);
+        let wakers = std::mem::take(&mut state.wakers);
         drop(state);
         self.0.told.send_replace(true);
         self.0.changed.notify_all();
+        wakers.iter().filter_map(Weak::upgrade).for_each(|waker| waker());
         for child in children.iter().filter_map(Weak::upgrade) {
             Self(child).give();
         }
@@ -103,6 +119,8 @@ impl Signal {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     #[test]
@@ -114,5 +132,20 @@ mod tests {
         root.give();
         assert!(other.given() && root.child().given());
         assert!(root.wait(Duration::from_secs(60)));
+    }
+
+    #[test]
+    fn who_waits_for_something_else_is_woken_also_when_it_comes_late() {
+        let woken = Arc::new(AtomicU32::new(0));
+        let counts = woken.clone();
+        let waker: Waker = Arc::new(move || _ = counts.fetch_add(1, Ordering::Relaxed));
+        let (root, given) = (Signal::default(), Signal::already_given());
+        root.child().wakes(&waker);
+        let child = root.child();
+        child.wakes(&waker);
+        root.give();
+        assert_eq!(woken.load(Ordering::Relaxed), 1, "the first child is gone");
+        given.wakes(&waker);
+        assert_eq!(woken.load(Ordering::Relaxed), 2);
     }
 }

@@ -288,6 +288,8 @@ impl Subscriber {
         let (commits, source) = cluster.shard(&self.group, name, number, &self.topics)?;
         let place = Place { name, shard: number, stuck_after, doubt, status };
         let mut shard = Shard::new(identity, max_events, source, commits, handler, random());
+        let waker = shard.waker();
+        stop.wakes(&waker);
         shard.trace(self.grounds.status.tracer().subscriber(name, &self.group));
         let result = run(&mut shard, place, next, stop);
         // Its partitions go to somebody else.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::Consumer;
 
-use super::bell::Bell;
+use super::bell::{Bell, Queue};
 use super::closing::Closing;
 use super::context::Context;
 use super::group::{Group, GroupConsumer};
@@ -19,22 +19,23 @@ pub(super) fn subscribe(
     name: &str,
     topics: &[Arc<str>],
     departure: Option<Arc<Departure>>,
+    bell: Arc<Bell>,
 ) -> Result<Closing<Member>, ConnectError> {
     let consumer: GroupConsumer = client::create(config, Context::with(name, Group::new(departure)))?;
     let topics: Vec<&str> = topics.iter().map(AsRef::as_ref).collect();
     consumer
         .subscribe(&topics)
         .map_err(|e| ConnectError::Fatal(format!("can't subscribe to {}: {e}", topics.join(", "))))?;
-    let bell = Bell::of(&consumer)
+    let queue = Queue::of(&consumer, bell)
         .ok_or_else(|| ConnectError::Fatal("librdkafka has no queue for the consumer".into()))?;
-    Ok(Closing::new(Member { bell, consumer: Arc::new(consumer) }))
+    Ok(Closing::new(Member { queue, consumer: Arc::new(consumer) }))
 }
 
 /// Says farewell when it is dropped. A static member's close is silent, for it may be back soon; but who
 /// unsubscribes before it leaves the group, and the others take over at once.
 pub(super) struct Member {
     /// Before the consumer, which it must not outlive.
-    pub(super) bell: Bell,
+    pub(super) queue: Queue,
     consumer: Arc<GroupConsumer>,
 }
 

@@ -13,6 +13,7 @@ use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
+use super::bell::Bell;
 use super::closing::Closing;
 use super::fencing::{Fencing, TWO_OF_A_NAME};
 use super::group::{Membership, fate};
@@ -20,7 +21,7 @@ use super::member::{Member, subscribe};
 use super::record::{self, Topics};
 use super::{CALL, ConnectError, client, native};
 use crate::event::{Event, Position, TopicPartition};
-use crate::log::{self, Departure, LogError, Polled, Progress};
+use crate::log::{self, Departure, LogError, Polled, Progress, Waker};
 
 /// A batch is bounded in bytes as well: it is copied into the component's memory, and its outputs, of about that
 /// size, wait in the producer's queue.
@@ -34,6 +35,8 @@ const SILENCE: Duration = Duration::from_secs(10);
 
 pub struct Source {
     consumer: Closing<Member>,
+    /// Of this consumer, and of those that take its place.
+    bell: Arc<Bell>,
     config: ClientConfig,
     name: String,
     /// What gives partitions back only once all of theirs is committed.
@@ -71,9 +74,11 @@ impl Source {
             config.set("group.instance.id", instance);
         }
         let departure = departure.map(Arc::new);
-        let consumer = subscribe(&config, &name, topics, departure.clone())?;
+        let bell = Arc::<Bell>::default();
+        let consumer = subscribe(&config, &name, topics, departure.clone(), bell.clone())?;
         Ok(Self {
             consumer,
+            bell,
             config,
             name,
             departure,
@@ -102,7 +107,8 @@ impl Source {
         if let Ok(assignment) = self.consumer.assignment() {
             forgotten.extend(self.topics.partitions(&assignment));
         }
-        match subscribe(&self.config, &self.name, &self.subscription, self.departure.clone()) {
+        let (departure, bell) = (self.departure.clone(), self.bell.clone());
+        match subscribe(&self.config, &self.name, &self.subscription, departure, bell) {
             Ok(consumer) => {
                 consumer.context().own.state().forgotten = forgotten;
                 self.consumer = consumer;
@@ -274,7 +280,7 @@ impl log::Source for Source {
                 }
                 None if !waited && polled.events.is_empty() && self.is_undisturbed() => {
                     waited = true;
-                    self.consumer.bell.wait(wait);
+                    self.consumer.queue.wait(wait);
                 }
                 None => break,
                 // The events of this poll come again, to whomever the group gives them.
@@ -313,6 +319,11 @@ impl log::Source for Source {
             self.held.get_or_insert(error);
         }
         Ok(polled)
+    }
+
+    fn waker(&self) -> Waker {
+        let bell = self.bell.clone();
+        Arc::new(move || bell.ring())
     }
 
     fn membership(&self) -> Membership {

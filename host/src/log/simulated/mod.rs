@@ -9,13 +9,16 @@ mod broker;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use broker::{Broker, Faults, Stored};
 
 use super::overlapped::Open;
 use crate::event::TopicPartition;
-use crate::log::{Answer, Commit, CommitError, Commits, Committer, LogError, Polled, Progress, Source};
+use crate::log::{
+    Answer, Commit, CommitError, Commits, Committer, LogError, Polled, Progress, Source, Waker,
+};
 
 /// A member of a simulated consumer group. Dropped without [`Source::close`] it has crashed: its partitions
 /// stay taken until [`Broker::expire`].
@@ -70,6 +73,11 @@ impl Source for SimulatedSource {
             self.broker.pass(wait);
         }
         Ok(Polled { events, forgotten, progress: mem::take(&mut self.progress) })
+    }
+
+    /// Its polls don't wait.
+    fn waker(&self) -> Waker {
+        Arc::new(|| ())
     }
 
     fn membership(&self) -> Membership {
