@@ -5,31 +5,42 @@
 //! librdkafka rings when its queue is no longer empty, and so does who wants a shard to leave.
 
 use std::ffi::c_void;
-use std::ptr;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use std::{mem, ptr};
 
 use rdkafka::bindings as native;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 
 #[derive(Default)]
 pub(super) struct Bell {
-    rung: Mutex<bool>,
+    rung: Mutex<Rung>,
     changed: Condvar,
+}
+
+/// By whom, since the last wait.
+#[derive(Default)]
+struct Rung {
+    by_librdkafka: bool,
+    by_another: bool,
 }
 
 impl Bell {
     /// Wakes who waits, or who waits next.
     pub(super) fn ring(&self) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.lock().by_another = true;
         self.changed.notify_one();
     }
 
-    fn wait(&self, limit: Duration) {
-        let rung = self.rung.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.changed.wait_timeout_while(rung, limit, |rung| !*rung);
+    fn lock(&self) -> MutexGuard<'_, Rung> {
+        self.rung.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait(&self, limit: Duration) -> bool {
+        let still = |rung: &mut Rung| !rung.by_librdkafka && !rung.by_another;
+        let waited = self.changed.wait_timeout_while(self.lock(), limit, still);
         let (mut rung, _) = waited.unwrap_or_else(PoisonError::into_inner);
-        *rung = false;
+        mem::take(&mut *rung).by_another
     }
 }
 
@@ -57,13 +68,12 @@ impl Queue {
         Some(Self { native, bell })
     }
 
-    /// Until it is not empty or the bell is rung, or at most so long; sometimes for less.
-    pub(super) fn wait(&self, limit: Duration) {
+    /// Until it is not empty or the bell is rung by another, which it tells; or at most so long, and sometimes for less.
+    pub(super) fn wait(&self, limit: Duration) -> bool {
         // Asked before the bell's lock is taken: who rings holds the queue's.
         // SAFETY: the queue lives as long as this.
-        if unsafe { native::rd_kafka_queue_length(self.native) } == 0 {
-            self.bell.wait(limit);
-        }
+        let length = unsafe { native::rd_kafka_queue_length(self.native) };
+        length == 0 && self.bell.wait(limit)
     }
 }
 
@@ -80,5 +90,7 @@ impl Drop for Queue {
 /// Called by librdkafka when the queue was empty and isn't any more.
 unsafe extern "C" fn ring(_client: *mut native::rd_kafka_t, place: *mut c_void) {
     // SAFETY: what `Queue::of` gave, which is there until the queue is dropped.
-    unsafe { &*place.cast::<Bell>() }.ring();
+    let bell = unsafe { &*place.cast::<Bell>() };
+    bell.lock().by_librdkafka = true;
+    bell.changed.notify_one();
 }

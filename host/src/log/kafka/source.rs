@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::mem;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
@@ -267,7 +267,7 @@ impl log::Source for Source {
         let voice = &self.consumer.context().voice;
         voice.reach_again(self.consumer.client());
         let mut polled = Polled { events: mem::take(&mut self.stash), ..Polled::default() };
-        let mut waited = false;
+        let until = Instant::now() + wait;
         let mut bytes: usize = polled.events.iter().map(Event::bytes).sum();
         while polled.events.len() < max_events && bytes < BATCH_BYTES {
             // None comes after a rebalance, too: so all events of one call that precede a rebalance precede the loop's
@@ -278,9 +278,12 @@ impl log::Source for Source {
                     bytes += event.bytes();
                     polled.events.push(event);
                 }
-                None if !waited && polled.events.is_empty() && self.is_undisturbed() => {
-                    waited = true;
-                    self.consumer.queue.wait(wait);
+                // Or after a line of librdkafka's log.
+                None if polled.events.is_empty() && self.is_undisturbed() => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() || self.consumer.queue.wait(left) {
+                        break;
+                    }
                 }
                 None => break,
                 // The events of this poll come again, to whomever the group gives them.
