@@ -35,7 +35,8 @@ dead_letter = "fate.dlq"
 "#;
 
 const FINE: usize = 20;
-const BAD: usize = 40;
+/// Enough that no redrive comes to the end before it is interrupted, however slow the machine is.
+const BAD: usize = 120;
 
 #[test]
 fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_killed() {
@@ -94,8 +95,7 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
 
     // The handler is mended. A redrive is interrupted, and tells how far it came.
     rename_over(&pipeline.path().join("fate.wasm"), &echo);
-    let once = ["redrive", "fate", "--max-redrives", "1", "--rate", "5"];
-    let slowly = ["redrive", "fate", "--max-redrives", "1", "--rate", "2"];
+    let slowly = ["redrive", "fate", "--max-redrives", "1", "--rate", "10"];
     let before = put_back(&kafka.address).len();
     let interrupted = dlq(&slowly).spawn().unwrap();
     until(DEADLINE, || put_back(&kafka.address).len() > before).unwrap();
@@ -110,7 +110,7 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     let before = put_back(&kafka.address).len();
     let first = dlq(&slowly).spawn().unwrap();
     until(DEADLINE, || put_back(&kafka.address).len() > before).unwrap();
-    let mut killed = dlq(&once).spawn().unwrap();
+    let mut killed = dlq(&slowly).spawn().unwrap();
     let ended = first.wait_with_output().unwrap();
     assert!(String::from_utf8_lossy(&ended.stderr).contains("somebody else has begun"), "{ended:?}");
     let by_the_first = put_back(&kafka.address).len();
@@ -118,7 +118,7 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     killed.kill().unwrap();
     killed.wait().unwrap();
     let before = put_back(&kafka.address).len();
-    let rest = settled(&once);
+    let rest = settled(&slowly);
     assert!(before < BAD, "it was killed too late to show anything");
     assert_eq!(rest["too_often"], 2, "{rest}");
     let all = put_back(&kafka.address);
@@ -127,7 +127,7 @@ fn dead_letters_are_put_back_once_for_the_handler_that_failed_alone_whatever_is_
     assert!(all.iter().all(|event| text(event, REDRIVE_FOR) == "fate"));
     let out = || read(&kafka.address, "out");
     until(DEADLINE, || out().len() == FINE + BAD - 2).unwrap_or_else(|()| panic!("{}", host.log()));
-    assert_eq!(settled(&once)["count"], 0);
+    assert_eq!(settled(&slowly)["count"], 0);
 
     // The other handler that reads the topic has dealt with them before.
     thread::sleep(Duration::from_secs(1));
