@@ -340,17 +340,8 @@ fn pipeline(canary: &Canaries) -> impl Fn(String) -> String {
 /// The broker, and where it wants `ada`'s password; its own address is open.
 fn secured(password: &str) -> (Broker, String) {
     let [port, sasl] = [(); 2].map(|()| kafka::free_port());
-    let controller = kafka::controller_port(port);
-    let properties = format!(
-        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://127.0.0.1:{sasl}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT\n\
-         sasl.enabled.mechanisms=PLAIN\n\
-         listener.name.sasl.plain.sasl.jaas.config=\
-         org.apache.kafka.common.security.plain.PlainLoginModule required user_ada=\"{password}\";\n"
-    );
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), properties).unwrap();
+    fs::write(file.path(), kafka::with_login(port, sasl, password)).unwrap();
     (Broker::start_secured(port, file.path(), "ada:unused"), format!("127.0.0.1:{sasl}"))
 }
 

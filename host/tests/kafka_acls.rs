@@ -35,7 +35,7 @@ fn a_group_that_may_not_be_read_is_told_and_what_the_manual_lists_is_enough() {
     let folder = tempfile::tempdir().unwrap();
     let (port, sasl) = (kafka::free_port(), kafka::free_port());
     let properties = folder.path().join("properties");
-    fs::write(&properties, with_acls(port, sasl)).unwrap();
+    fs::write(&properties, kafka::with_login(port, sasl, "secret") + ACLS).unwrap();
     let broker = Broker::start_with_properties(&folder.path().join("data"), port, &properties);
     let brokers = format!("127.0.0.1:{sasl}");
 
@@ -92,19 +92,7 @@ fn a_group_that_may_not_be_read_is_told_and_what_the_manual_lists_is_enough() {
 }
 
 /// Who comes without a name may do all: the broker itself and this test.
-fn with_acls(port: u16, sasl: u16) -> String {
-    let controller = kafka::controller_port(port);
-    format!(
-        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://127.0.0.1:{sasl}\n\
-         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}\n\
-         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT\n\
-         sasl.enabled.mechanisms=PLAIN\n\
-         listener.name.sasl.plain.sasl.jaas.config=\
-         org.apache.kafka.common.security.plain.PlainLoginModule required user_ada=\"secret\";\n\
-         authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\n\
-         super.users=User:ANONYMOUS\n"
-    )
-}
+const ACLS: &str = "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer\nsuper.users=User:ANONYMOUS\n";
 
 /// By Apache Kafka's own tool.
 fn allow(broker: &Broker, operations: &[&str], resources: &[&str]) {

@@ -198,7 +198,7 @@ where
             drop(state);
             let recovered = committers.iter_mut().try_for_each(C::recover);
             state = desk.lock();
-            turns.released = committers.len() == 1;
+            turns.released = false;
             state.has_failed &= recovered.is_err();
             state.recovery = Recovery::Done(recovered);
             desk.changed.notify_all();
@@ -250,7 +250,7 @@ struct Turns {
 
 impl Turns {
     fn of(committers: usize) -> Self {
-        Self { ended: vec![None; committers], close: 0, released: committers == 1 }
+        Self { ended: vec![None; committers], close: 0, released: false }
     }
 
     /// The first one, unless the broker may still be at its last transaction; then who has waited longest.

@@ -1,8 +1,8 @@
 //! How many events a turn takes.
 //!
 //! A commit that didn't go out may have been too large for the time that a transaction has, as on a slow link, and the same again
-//! would fare the same. So the next turns take half of what it held, or what they took before if that is less, and each is committed by itself; by each commit that goes
-//! out they grow, until they are whole again.
+//! would fare the same. So the next turns take half of what it held, or what they took before if that is less, and each is
+//! committed by itself; by each commit that goes out they grow, until they are whole again.
 
 pub(super) struct Pace {
     limit: usize,

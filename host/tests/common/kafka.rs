@@ -93,6 +93,19 @@ impl Broker {
     }
 }
 
+/// Lines for the configuration of a broker that is open at `port`, and at `sasl` for `ada` by SASL PLAIN with this password.
+pub(crate) fn with_login(port: u16, sasl: u16, password: &str) -> String {
+    let controller = controller_port(port);
+    format!(
+        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller},SASL://127.0.0.1:{sasl}\n\
+         advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL://127.0.0.1:{sasl}\n\
+         listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SASL:SASL_PLAINTEXT\n\
+         sasl.enabled.mechanisms=PLAIN\n\
+         listener.name.sasl.plain.sasl.jaas.config=\
+         org.apache.kafka.common.security.plain.PlainLoginModule required user_ada=\"{password}\";\n"
+    )
+}
+
 /// Free a moment ago, and so was the controller's that a broker at this port takes.
 pub(crate) fn free_port() -> u16 {
     let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
