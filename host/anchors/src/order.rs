@@ -25,7 +25,7 @@ pub fn order(number: u64, placed_at_us: u64, bytes: usize) -> (String, String) {
         format!(
             "{{\"order_id\":\"{id}\",\"customer\":{{\"id\":\"c-00042\",\"name\":\"{name}\",\"email\":\"c42@example.com\"}},\
              \"items\":[{{\"sku\":\"margherita\",\"name\":\"Pizza Margherita\",\"quantity\":2,\"unit_price_cents\":1150}},\
-             {{\"sku\":\"tiramisu\",\"name\":\"Tiramisu of the house\",\"quantity\":1,\"unit_price_cents\":650}}],\
+             {{\"sku\":\"tiramisu\",\"name\":\"Tiramisu\",\"quantity\":1,\"unit_price_cents\":650}}],\
              \"currency\":\"EUR\",\"placed_at_us\":{placed_at_us}}}"
         )
     };
