@@ -5,10 +5,12 @@
 mod common;
 
 use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use common::host::wasmill;
+use common::host::{signal, until, wasmill};
 use common::kafka::Broker;
-use common::{built_component, built_guest};
+use common::{DEADLINE, built_component, built_guest};
 use serde_json::Value;
 
 #[test]
@@ -45,10 +47,38 @@ fn a_bench_measures_the_host_and_the_native_loops_and_nobody_who_does_other_work
         assert!(figure["host_to_plain"].as_f64().unwrap() > 0.0, "{figure}");
     }
 
+    // Told to stop while a host is measured, it takes the host with it.
+    let temporary = folder.path().join("tmp");
+    fs::create_dir(&temporary).unwrap();
+    let mut stopped = wasmill();
+    stopped.current_dir(folder.path()).env("TMPDIR", &temporary).stderr(Stdio::piped());
+    stopped.args(["bench", "--brokers", &kafka.address, "--component", component]);
+    stopped.args(["--events", "3000"]);
+    let stopped = stopped.spawn().unwrap();
+    let mut host = None;
+    until(DEADLINE, || {
+        host = host_of(stopped.id());
+        host.is_some()
+    })
+    .expect("a host that is measured");
+    signal(stopped.id(), "TERM");
+    let ended = stopped.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(said.contains("stopped; the rounds that were complete are in bench.json"), "{said}");
+    assert!(!Path::new("/proc").join(host.unwrap()).exists(), "its host still runs");
+    assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+
     let other_work = bench(built_guest("echo").to_str().unwrap(), &["--rates", "0"]);
     assert_eq!(other_work.status.code(), Some(1), "{other_work:?}");
     let said = String::from_utf8_lossy(&other_work.stderr);
     assert!(said.contains("made something else of an event"), "{said}");
+}
+
+/// The process of a host that this bench has started.
+fn host_of(bench: u32) -> Option<String> {
+    let children = Command::new("pgrep").args(["--parent", &bench.to_string(), "--full", " run "]).output();
+    String::from_utf8(children.unwrap().stdout).unwrap().lines().next().map(Into::into)
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod component;
 mod dev;
 mod dlq;
 mod host;
+mod interrupt;
 mod invoke;
 mod new;
 mod parked;

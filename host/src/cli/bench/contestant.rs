@@ -102,7 +102,7 @@ impl Contestant {
             Kind::Native(_) => 1,
             Kind::Host => ground.processes * ground.shards(),
         };
-        contestant.until_joined(task, members as usize)?;
+        contestant.until_joined(ground, task, members as usize)?;
         load(task, 0..ground.warm_up(), ground.bytes)?;
         contestant.until_done(ground, task)?;
         Ok(contestant)
@@ -139,12 +139,16 @@ impl Contestant {
 
     /// Waits until so many consumers, which are all of its, share the partitions: one that came later would take some from the
     /// others while they are measured, and not have warmed up.
-    fn until_joined(&mut self, task: &Task, members: usize) -> miette::Result<()> {
+    fn until_joined(&mut self, ground: &Ground, task: &Task, members: usize) -> miette::Result<()> {
         let group = Group::new(&task.brokers, &task.name).into_diagnostic()?;
         let since = Instant::now();
         // While the broker can't tell, it is not so.
         while !group.is_settled(members).unwrap_or(false) {
-            self.check(since, &format!("{} has not joined its group, as {members} in all", task.name))?;
+            self.check(
+                ground,
+                since,
+                &format!("{} has not joined its group, as {members} in all", task.name),
+            )?;
             thread::sleep(TICK);
         }
         Ok(())
@@ -157,7 +161,7 @@ impl Contestant {
         let (mut end, mut since, mut processor) = (None, Instant::now(), 0.0);
         let mut asked = since;
         loop {
-            self.check(since, &format!("{} has not done all of its events", task.name))?;
+            self.check(ground, since, &format!("{} has not done all of its events", task.name))?;
             let now = Some(end_of(ground, &mut offsets, &task.output)?);
             if now != end {
                 (end, since, processor) = (now, Instant::now(), self.sum(Process::processor_seconds)?);
@@ -172,8 +176,9 @@ impl Contestant {
         }
     }
 
-    /// Fails when one of its processes has ended, or nothing has come of them for too long.
-    fn check(&mut self, since: Instant, complaint: &str) -> miette::Result<()> {
+    /// Fails when one of its processes has ended, or nothing has come of them for too long, or this one is told to stop.
+    fn check(&mut self, ground: &Ground, since: Instant, complaint: &str) -> miette::Result<()> {
+        ground.may_go_on()?;
         let mut ended = false;
         for process in &mut self.processes {
             ended |= process.try_wait().into_diagnostic()?.is_some();

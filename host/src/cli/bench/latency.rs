@@ -51,9 +51,14 @@ pub(super) fn round(ground: &Ground, kind: Kind, rate: u32, seconds: u64) -> mie
         let mut pacing =
             Some(scope.spawn(|| pace(&task.brokers, &task.input, first, rate, duration, bytes, &stop)));
         // Why events don't come, if the load is to blame.
-        let paced = || match pacing.take_if(|pacing| pacing.is_finished()) {
-            Some(pacing) => pacing.join().map_err(|_| miette!("the load has broken down"))?.into_diagnostic(),
-            None => Ok(()),
+        let paced = || {
+            ground.may_go_on()?;
+            match pacing.take_if(|pacing| pacing.is_finished()) {
+                Some(pacing) => {
+                    pacing.join().map_err(|_| miette!("the load has broken down"))?.into_diagnostic()
+                }
+                None => Ok(()),
+            }
         };
         let took = listen(&mut tail, expected, settled, until, paced);
         // Of no use to anybody any more, and joined where the scope ends.

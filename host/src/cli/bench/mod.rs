@@ -27,6 +27,7 @@ use self::contestant::Kind;
 use self::report::{Report, Settings};
 use self::sweep::sweep;
 use super::broker;
+use super::interrupt::Interrupt;
 use super::pipeline::Pipeline;
 use crate::config::plan::{Brokers, KafkaPlan, TopicKind, TopicPlan};
 use crate::log::kafka::Cluster;
@@ -138,7 +139,9 @@ struct Ground {
     bytes: usize,
     partitions: u32,
     processes: u32,
+    out: PathBuf,
     bar: ProgressBar,
+    interrupt: Interrupt,
 }
 
 pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> {
@@ -178,7 +181,9 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         bytes: args.bytes as usize,
         partitions: args.partitions,
         processes: args.processes,
+        out: args.out.clone(),
         bar: ProgressBar::new_spinner(),
+        interrupt: Interrupt::listen()?,
     };
     ground.bar.enable_steady_tick(Duration::from_millis(200));
     let mut report = Report::new(Settings {
@@ -244,6 +249,14 @@ fn most_events(bytes: usize) -> u64 {
 }
 
 impl Ground {
+    /// Fails once this process is told to stop, so that it takes its contestants with it.
+    fn may_go_on(&self) -> miette::Result<()> {
+        if self.interrupt.given() {
+            return Err(miette!("stopped; the rounds that were complete are in {}", self.out.display()));
+        }
+        Ok(())
+    }
+
     /// Of each process of the host: all of them together have one for each partition.
     fn shards(&self) -> u32 {
         self.partitions.div_ceil(self.processes)

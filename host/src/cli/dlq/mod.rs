@@ -1,6 +1,5 @@
 //! `wasmill dlq`: what became of events that no handler could deal with.
 
-mod interrupt;
 mod ls;
 mod settle;
 mod show;

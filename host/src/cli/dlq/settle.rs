@@ -7,7 +7,7 @@ use clap::builder::NonEmptyStringValueParser;
 use indicatif::ProgressBar;
 use miette::IntoDiagnostic;
 
-use super::interrupt::Interrupt;
+use crate::cli::interrupt::Interrupt;
 use crate::cli::span::{self, Point, Span};
 use crate::cli::{broker, host};
 use crate::config::plan::Plan;

@@ -1,4 +1,4 @@
-//! Ctrl-C, for a verb that stops between two transactions and tells how far it came.
+//! Ctrl-C, for a verb that stops between two steps and tells how far it came.
 
 use std::process;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// The exit code after a second signal: a shell's for SIGINT.
 const INTERRUPTED: i32 = 130;
 
+#[derive(Clone)]
 pub(super) struct Interrupt(Arc<AtomicBool>);
 
 impl Interrupt {
