@@ -19,6 +19,7 @@ mod replace;
 pub mod schema;
 pub mod shard;
 pub mod status;
+mod stops;
 pub mod supervisor;
 pub mod telemetry;
 mod text;

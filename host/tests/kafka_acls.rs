@@ -39,6 +39,17 @@ fn a_group_that_may_not_be_read_is_told_and_what_the_manual_lists_is_enough() {
     let broker = Broker::start_with_properties(&folder.path().join("data"), port, &properties);
     let brokers = format!("127.0.0.1:{sasl}");
 
+    // What may not be described is not taken for absent.
+    let pipeline = Pipeline::shipped(|text| text + LOGIN);
+    let verb = |args: &[&str]| {
+        let mut verb = wasmill();
+        verb.args(args).args(["--brokers", &brokers]).current_dir(pipeline.path()).output().unwrap()
+    };
+    let trace = verb(&["trace", "broken"]);
+    let said = String::from_utf8_lossy(&trace.stderr);
+    assert_eq!(trace.status.code(), Some(1), "{said}");
+    assert!(said.contains("Topic authorization failed"), "{said}");
+
     let letters = SUBSCRIBERS.map(|name| format!("{name}.dlq"));
     let settled = letters.each_ref().map(|name| format!("{name}.settled"));
     let claims = "wasmill.food-ordering.claims";
@@ -51,7 +62,6 @@ fn a_group_that_may_not_be_read_is_told_and_what_the_manual_lists_is_enough() {
     allow(&broker, &["Write"], &[&["--transactional-id"], &ours[..]].concat());
 
     // The groups are forgotten.
-    let pipeline = Pipeline::shipped(|text| text + LOGIN);
     let mut host = Host::start(&pipeline, &brokers, "one", &[]);
     let told = |host: &Host| {
         let readiness = http::get(&host.url("/readyz"));
@@ -76,9 +86,7 @@ fn a_group_that_may_not_be_read_is_told_and_what_the_manual_lists_is_enough() {
     publish(&broker.address, "orders", [("broken".into(), "no order".into())]);
     until(DEADLINE, || read(&broker.address, "order-formatter.dlq").len() == 1).unwrap();
     let says = |args: &[&str]| -> Value {
-        let mut verb = wasmill();
-        verb.args(args).args(["--json", "--brokers", &brokers]).current_dir(pipeline.path());
-        let output = verb.output().unwrap();
+        let output = verb(&[args, &["--json"]].concat());
         assert!(output.status.success(), "{args:?}: {output:?}");
         serde_json::from_slice(&output.stdout).unwrap()
     };

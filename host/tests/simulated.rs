@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use wasmill::config::plan::RetryPlan;
 use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Record, header, headers};
 use wasmill::log::simulated::{Broker, Faults, SimulatedCommits, SimulatedSource};
-use wasmill::shard::{Identity, Shard};
+use wasmill::shard::{Identity, Shard, Turn};
 
 fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
     shard_of(broker, member, seed, Copy)
@@ -326,6 +326,27 @@ fn what_is_too_much_for_one_transaction_goes_out_in_smaller_ones() {
         drain(&broker, &mut shard(&broker, "a", seed));
         assert_eq!(payloads(&broker, "out"), numbers, "seed {seed}");
     }
+}
+
+#[test]
+fn what_was_gathered_and_was_too_much_is_gathered_by_half() {
+    let mut refused = 0;
+    for seed in 0..100 {
+        let broker = Broker::new(seed, &[("in", 1), ("out", 1), ("copy.dlq", 1)]);
+        (0..2000).for_each(|number| produce(&broker, "k", &number.to_string()));
+        // Five turns; ten are gathered on average.
+        broker.set_faults(Faults { late: 0.95, most_records: Some(100), ..Faults::default() });
+        let mut shard = shard(&broker, "a", seed);
+        while !broker.drained(GROUP) {
+            if let Turn::Refused { wait, .. } = shard.turn(&|| broker.now()).unwrap() {
+                refused += 1;
+                broker.pass(wait);
+            }
+        }
+        assert_eq!(payloads(&broker, "out").len(), 2000);
+    }
+    // Of 10,000 turns. It is twice as often where the next ones are gathered whole.
+    assert!(refused < 600, "{refused}");
 }
 
 /// What happens to shards while events flow, all from one seed.

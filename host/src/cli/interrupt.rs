@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use miette::{IntoDiagnostic, WrapErr};
-use tokio::signal::unix::{SignalKind, signal};
+use miette::IntoDiagnostic;
+
+use crate::stops::Stops;
 
 /// The exit code after a second signal: a shell's for SIGINT.
 const INTERRUPTED: i32 = 130;
@@ -19,22 +20,16 @@ impl Interrupt {
     pub(super) fn listen() -> miette::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().into_diagnostic()?;
         let entered = runtime.enter();
-        let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
+        let mut stops = Stops::listen()?;
         drop(entered);
         let given = Arc::new(AtomicBool::new(false));
         let noted = given.clone();
         let hears = move || {
             runtime.block_on(async {
-                let mut next = async || {
-                    tokio::select! {
-                        _ = interrupt.recv() => {}
-                        _ = terminate.recv() => {}
-                    }
-                };
-                next().await;
+                let name = stops.next().await;
                 noted.store(true, Ordering::Relaxed);
-                next().await;
+                tell!("{name}: stopping (once more to leave at once)");
+                stops.another().await;
                 process::exit(INTERRUPTED);
             });
         };

@@ -4,7 +4,7 @@ mod dead_letter;
 mod input;
 mod report;
 
-use std::io;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -85,7 +85,12 @@ pub(super) fn run(pipeline: &Pipeline, args: Args) -> miette::Result<ExitCode> {
     let handler = find(&loaded.plan, args.handler.as_deref().unwrap_or_default())?;
     let (from, input) = match &args.file {
         Some(path) => (path.display().to_string(), input::read_file(path, args.format)),
-        None => ("standard input".into(), input::read(io::stdin().lock(), args.format)),
+        None => {
+            if io::stdin().is_terminal() {
+                tell!("reading events from standard input, to its end (ctrl-d)");
+            }
+            ("standard input".into(), input::read(io::stdin().lock(), args.format))
+        }
     };
     let Input { given, broken } = input;
     let good = count(given.len() as u64, "event");

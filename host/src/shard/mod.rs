@@ -303,7 +303,8 @@ where
             let at = ended.monotonic;
             self.submitted.push_back(Submitted { digest, origins, ingress_us, at, tally, spans });
             self.commits.submit(commit, &self.source.membership());
-            if self.pace.one_by_one() || !self.handler.can_be_repeated() {
+            let handed_over = self.submitted.iter().map(|submitted| submitted.tally.events).sum();
+            if self.pace.is_full(handed_over) || !self.handler.can_be_repeated() {
                 self.commits.settle();
             }
         }

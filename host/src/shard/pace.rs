@@ -1,13 +1,20 @@
-//! How many events a turn takes.
+//! How many events a turn takes, and how many may be gathered into one commit.
 //!
 //! A commit that didn't go out may have been too large for the time that a transaction has, as on a slow link, and the same again
-//! would fare the same. So the next turns take half of what it held, or what they took before if that is less, and each is
-//! committed by itself; by each commit that goes out they grow, until they are whole again.
+//! would fare the same. So the next ones hold half of what it held at most, and by each that goes out they grow, until they are
+//! as large as what failed, and a turn is whole again.
 
 pub(super) struct Pace {
     limit: usize,
-    /// What a turn takes since a commit failed, until that would be the limit again.
-    reduced: Option<usize>,
+    reduced: Option<Reduced>,
+}
+
+/// Since a commit failed.
+struct Reduced {
+    /// What a commit holds, at most: several turns, or less than a whole one.
+    events: usize,
+    /// What the first one held that failed.
+    failed: usize,
 }
 
 impl Pace {
@@ -21,25 +28,31 @@ impl Pace {
 
     /// Of a turn, at most.
     pub(super) fn events(&self) -> usize {
-        self.reduced.map_or(self.limit, |reduced| reduced.min(self.limit))
+        self.reduced.as_ref().map_or(self.limit, |reduced| reduced.events.min(self.limit))
     }
 
-    /// What comes later must not be gathered into one commit: that may be what was too large.
-    pub(super) fn one_by_one(&self) -> bool {
-        self.reduced.is_some()
+    /// So many have been handed over, and another turn must not be gathered into one commit with them.
+    pub(super) fn is_full(&self, handed_over: u64) -> bool {
+        let more = usize::try_from(handed_over).unwrap_or(usize::MAX).saturating_add(self.events());
+        self.reduced.as_ref().is_some_and(|reduced| more > reduced.events)
     }
 
     /// A commit of so many events failed, which may be for its size.
     pub(super) fn failed(&mut self, events: u64) {
-        let half = usize::try_from(events / 2).unwrap_or(usize::MAX);
-        self.reduced = Some(half.clamp(1, self.events()));
+        let events = usize::try_from(events).unwrap_or(usize::MAX);
+        let Reduced { events: most, failed } =
+            self.reduced.take().unwrap_or(Reduced { events: usize::MAX, failed: events });
+        self.reduced = Some(Reduced { events: (events / 2).clamp(1, most), failed });
     }
 
     /// A commit went out.
     pub(super) fn went(&mut self) {
+        let Some(reduced) = &mut self.reduced else { return };
         // A quarter: from half of what was too much it takes four commits to come there again.
-        let more = self.reduced.map(|events| events + (events / 4).max(1));
-        self.reduced = more.filter(|events| *events < self.limit);
+        reduced.events += (reduced.events / 4).max(1);
+        if reduced.events >= reduced.failed.max(self.limit) {
+            self.reduced = None;
+        }
     }
 }
 
@@ -50,38 +63,52 @@ mod tests {
     #[test]
     fn it_halves_what_failed_and_grows_until_it_is_whole() {
         let mut pace = Pace::new(100);
-        assert_eq!((pace.events(), pace.one_by_one()), (100, false));
-        // Several turns that were gathered.
-        pace.failed(2000);
-        assert_eq!((pace.events(), pace.one_by_one()), (100, true));
+        assert_eq!((pace.events(), pace.is_full(100_000)), (100, false));
         pace.failed(100);
-        assert_eq!(pace.events(), 50);
+        assert_eq!((pace.events(), pace.is_full(50)), (50, true));
         for events in [62, 77, 96] {
             pace.went();
-            assert_eq!((pace.events(), pace.one_by_one()), (events, true));
+            assert_eq!((pace.events(), pace.is_full(1)), (events, true));
         }
         pace.went();
-        assert_eq!((pace.events(), pace.one_by_one()), (100, false));
+        assert_eq!((pace.events(), pace.is_full(100_000)), (100, false));
+    }
+
+    #[test]
+    fn what_was_gathered_and_failed_is_gathered_by_half() {
+        let mut pace = Pace::new(100);
+        pace.failed(2000);
+        assert_eq!((pace.events(), pace.is_full(900), pace.is_full(901)), (100, false, true));
+        pace.failed(1000);
+        assert_eq!((pace.events(), pace.is_full(400), pace.is_full(401)), (100, false, true));
+        // Not whole with the turn: it was more that failed.
+        for _ in 0..6 {
+            pace.went();
+            assert!(pace.is_full(2000));
+        }
+        pace.went();
+        assert!(!pace.is_full(100_000));
     }
 
     #[test]
     fn one_event_is_the_least() {
         let mut pace = Pace::new(1);
-        pace.failed(100);
         pace.failed(1);
         pace.failed(0);
-        assert_eq!((pace.events(), pace.one_by_one()), (1, true));
+        assert_eq!((pace.events(), pace.is_full(1)), (1, true));
         pace.went();
-        assert_eq!((pace.events(), pace.one_by_one()), (1, false));
+        assert_eq!((pace.events(), pace.is_full(1)), (1, false));
     }
 
     #[test]
     fn a_lower_limit_holds_for_what_is_reduced_as_well() {
         let mut pace = Pace::new(1000);
-        pace.failed(1000);
+        pace.failed(100);
         pace.set_limit(10);
         assert_eq!(pace.events(), 10);
-        pace.went();
-        assert!(!pace.one_by_one());
+        for _ in 0..4 {
+            pace.went();
+        }
+        assert!(!pace.is_full(1000));
     }
 }

@@ -1,6 +1,6 @@
 //! The supervisor: owns what runs, from the first line of the log to the last.
 //!
-//! Only it touches signals and watches files. The `deployer` decides, on a thread of its own, what is to run, and
+//! In a host only it touches signals and watches files. The `deployer` decides, on a thread of its own, what is to run, and
 //! starts and stops the rest: a thread for each shard (`subscriber`), those that create topics, watch the broker and feed
 //! the HTTP view (`jobs`), the one that asks where partitions end (`lag`), and those that answer HTTP (`web`), on a small tokio runtime. All of them end by one `Signal`,
 //! and all are joined, under one deadline. (What serves one object's callbacks, a publisher or the clock of the guests'
@@ -29,7 +29,7 @@ mod web;
 
 use std::net::TcpListener;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use miette::{IntoDiagnostic, WrapErr, miette};
 use tokio::runtime::Runtime;
@@ -45,6 +45,7 @@ use crate::config::plan::{Brokers, Plan};
 use crate::http::Admin;
 use crate::log::kafka::Cluster;
 use crate::status::Status;
+use crate::stops::Stops;
 use crate::telemetry::HandlerLogs;
 use crate::telemetry::traces::Tracer;
 use crate::text::count;
@@ -62,9 +63,6 @@ const DRAIN: Duration = Duration::from_secs(12);
 
 /// The number of the signal that says "file size limit exceeded" (setrlimit(2)) on Linux and the BSDs.
 const SIGXFSZ: i32 = 25;
-
-/// Signals this close together are one.
-const ONE_SIGNAL: Duration = Duration::from_millis(500);
 
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -174,8 +172,7 @@ fn runtime() -> miette::Result<Runtime> {
 fn listen_to_signals(runtime: &Runtime, stop: &Signal, inbox: &Inbox) -> miette::Result<()> {
     let terminal = Terminal::at_start();
     let _inside = runtime.enter();
-    let mut interrupt = signal(SignalKind::interrupt()).into_diagnostic().wrap_err("SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).into_diagnostic().wrap_err("SIGTERM")?;
+    let mut stops = Stops::listen()?;
     // Listening is enough: then a file that may not grow any further fails the write, not the process.
     let _ = signal(SignalKind::from_raw(SIGXFSZ)).into_diagnostic().wrap_err("SIGXFSZ")?;
     let mut hang_up = signal(SignalKind::hangup()).into_diagnostic().wrap_err("SIGHUP")?;
@@ -192,23 +189,10 @@ fn listen_to_signals(runtime: &Runtime, stop: &Signal, inbox: &Inbox) -> miette:
     });
     let stop = stop.clone();
     runtime.spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = interrupt.recv() => "SIGINT",
-                _ = terminate.recv() => "SIGTERM",
-            }
-        };
-        let name = next().await;
+        let name = stops.next().await;
         info!("{name}: finishing what is under way (once more to leave at once)");
         stop.give();
-        // Whoever signals a process group may reach us twice, by our parent as well.
-        let first = Instant::now();
-        let name = loop {
-            let name = next().await;
-            if first.elapsed() > ONE_SIGNAL {
-                break name;
-            }
-        };
+        let name = stops.another().await;
         warn!("{name} again: leaving; what is not committed comes again at the next start");
         std::process::exit(1);
     });

@@ -194,6 +194,8 @@ pub(super) fn run(pipeline: &Pipeline, args: &Args) -> miette::Result<ExitCode> 
         events: args.events,
         rounds: args.rounds,
     });
+    // That it can't be written is said before the work, and what an earlier run has written is not taken for this one's.
+    report.write(&args.out)?;
     for round in 1..=args.rounds {
         for kind in Kind::in_turn(round) {
             ground.bar.set_message(format!("throughput, round {round} of {}: {kind}", args.rounds));

@@ -43,10 +43,15 @@ pub(super) fn create_embedded(
 pub(super) fn existing(base: &Base, topics: &[Arc<str>]) -> Result<Vec<Arc<str>>, ConnectError> {
     let asker: Closing<BaseConsumer<Plain>> =
         Closing::new(client::create(&base.plain_client(), Plain::new("topics"))?);
-    let metadata = metadata(&asker)?;
+    let all = metadata(&asker, None)?;
     let mut there = Vec::new();
     for topic in topics {
-        match standing(&metadata, topic)? {
+        let standing = match standing(&all, topic)? {
+            // A broker leaves out of all topics those that may not be described, and refuses to tell of them by name.
+            Standing::Absent => standing(&metadata(&asker, Some(topic))?, topic)?,
+            known => known,
+        };
+        match standing {
             Standing::Absent => {}
             // It may hold what the caller must know of: it isn't taken for absent.
             Standing::Leaderless => {
@@ -63,7 +68,7 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
     let config = base.plain_client();
     // The admin client serves nobody's errors, and so could not say why it has no connection.
     let asker: Closing<BaseConsumer<Plain>> = Closing::new(client::create(&config, Plain::new("topics"))?);
-    let metadata = metadata(&asker)?;
+    let metadata = metadata(&asker, None)?;
     let mut missing = Vec::new();
     for topic in topics {
         match standing(&metadata, &topic.name)? {
@@ -128,7 +133,7 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
     // The controller knows them; the brokers hear of them a moment later, and there is no event for that.
     let until = Instant::now() + SHOWN;
     loop {
-        let metadata = self::metadata(&asker)?;
+        let metadata = self::metadata(&asker, None)?;
         let mut hidden = None;
         for topic in &missing {
             match standing(&metadata, &topic.name)? {
@@ -144,11 +149,11 @@ pub(super) fn create_missing(base: &Base, topics: &[TopicPlan]) -> Result<Vec<Ar
     }
 }
 
-/// All topics in one request: one for each would each wait its time for a broker that is away.
-fn metadata(asker: &BaseConsumer<Plain>) -> Result<Metadata, ConnectError> {
+/// Of one topic, or of all in one request: one for each would each wait its time for a broker that is away.
+fn metadata(asker: &BaseConsumer<Plain>, topic: Option<&str>) -> Result<Metadata, ConnectError> {
     // Serves a token, where one is needed.
     drop(asker.poll(Duration::ZERO));
-    asker.fetch_metadata(None, CALL).map_err(|error| {
+    asker.fetch_metadata(topic, CALL).map_err(|error| {
         context::listen(asker);
         let error = asker.context().voice.explain(&error);
         ConnectError::Unavailable(format!("can't ask for the topics: {error}"))
