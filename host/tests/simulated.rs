@@ -21,7 +21,7 @@ use rand::{Rng, SeedableRng};
 use wasmill::config::plan::RetryPlan;
 use wasmill::event::{Event, Failure, FailureKind, Handler, Outcome, Record, header, headers};
 use wasmill::log::simulated::{Broker, Faults, SimulatedCommits, SimulatedSource};
-use wasmill::shard::{Identity, Shard, Turn};
+use wasmill::shard::{Identity, Shard};
 
 fn shard(broker: &Broker, member: &str, seed: u64) -> TestShard {
     shard_of(broker, member, seed, Copy)
@@ -336,13 +336,7 @@ fn what_was_gathered_and_was_too_much_is_gathered_by_half() {
         (0..2000).for_each(|number| produce(&broker, "k", &number.to_string()));
         // Five turns; ten are gathered on average.
         broker.set_faults(Faults { late: 0.95, most_records: Some(100), ..Faults::default() });
-        let mut shard = shard(&broker, "a", seed);
-        while !broker.drained(GROUP) {
-            if let Turn::Refused { wait, .. } = shard.turn(&|| broker.now()).unwrap() {
-                refused += 1;
-                broker.pass(wait);
-            }
-        }
+        refused += drain(&broker, &mut shard(&broker, "a", seed));
         assert_eq!(payloads(&broker, "out").len(), 2000);
     }
     // Of 10,000 turns. It is twice as often where the next ones are gathered whole.

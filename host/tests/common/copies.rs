@@ -92,12 +92,15 @@ pub(crate) fn produce(broker: &Broker, key: &str, payload: &str) {
     });
 }
 
-pub(crate) fn drain<H: Handler>(broker: &Broker, shard: &mut TestShard<H>) {
+/// Gives how many turns were refused.
+pub(crate) fn drain<H: Handler>(broker: &Broker, shard: &mut TestShard<H>) -> u32 {
+    let mut refused = 0;
     for _ in 0..10_000 {
         if broker.drained(GROUP) {
-            return;
+            return refused;
         }
         if let Turn::Refused { wait, .. } = shard.turn(&|| broker.now()).unwrap() {
+            refused += 1;
             broker.pass(wait);
         }
     }
